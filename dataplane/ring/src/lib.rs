@@ -1,0 +1,1 @@
+//! Placeholder while the first version is written.
