@@ -1,2 +1,51 @@
-//! Repository commands.
-fn main() {}
+//! Repository commands: `cargo xtask setup`, `cargo xtask test [PART...]`, `cargo xtask tidy`.
+//!
+//! What comes in is the checkout; what goes out is a verdict about it that a person and CI read the same way: one line a
+//! part with its seconds, then `N passed, N failed, N skipped` alone on a line. Uses nothing but `std`, so that the first
+//! command on a fresh machine compiles in a second. The machine's packages are one table (`setup.rs`), the parts of the
+//! test run another (`parts.rs`), and the rules about the sources a third (`tidy.rs`).
+
+#![forbid(unsafe_code)]
+
+mod counts;
+mod need;
+mod parts;
+mod run;
+mod setup;
+mod tidy;
+mod tree;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask COMMAND
+
+  setup            install what the test run needs and this machine lacks
+  test             every part, in order; exit code 1 when one fails
+  test PART...     these parts only
+  test --list      the parts, what each runs and needs
+  tidy             the rules about sources, manifests and docs (also a part of `test`)
+";
+
+/// A subcommand: its name and what runs it. The whole list, nothing registers itself.
+type Command = (&'static str, fn(&[String]) -> ExitCode);
+
+const COMMANDS: [Command; 3] = [("setup", setup::main), ("test", run::main), ("tidy", tidy::main)];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let Some((name, rest)) = args.split_first() else {
+        eprint!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    match COMMANDS.iter().find(|(command, _)| command == name) {
+        Some((_, run)) => run(rest),
+        None if ["--help", "-h", "help"].contains(&name.as_str()) => {
+            print!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        None => {
+            eprintln!("xtask: unknown command `{name}`\n\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}

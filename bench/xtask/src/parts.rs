@@ -1,0 +1,118 @@
+//! The test run as one table: what it is made of, in the order it runs, and what each part needs.
+//!
+//! Cheap parts come first, so that a slip shows up in seconds. A part is one command line; `{target}` stands for the build
+//! folder, `{seed}` for a number drawn once per run and printed, so that a failure can be replayed.
+
+use crate::need::Need::{self, Path, Tool};
+
+/// One part of the test run.
+pub struct Part {
+    /// What `cargo xtask test NAME` and `skips.txt` call it.
+    pub name: &'static str,
+    /// What it proves, in a few words.
+    pub what: &'static str,
+    /// The command line.
+    pub command: &'static [&'static str],
+    /// Runs in place of `command` where a need is not met; empty when there is no other way.
+    pub fallback: &'static [&'static str],
+    /// Environment on top of the caller's.
+    pub env: &'static [(&'static str, &'static str)],
+    /// What the machine or the checkout must have.
+    pub needs: &'static [Need],
+    /// After so many seconds the part is stopped and has failed.
+    pub limit_s: u64,
+}
+
+const PLAIN: Part =
+    Part { name: "", what: "", command: &[], fallback: &[], env: &[], needs: &[], limit_s: 300 };
+
+/// Every part, in order.
+pub const PARTS: &[Part] = &[
+    Part {
+        name: "fmt",
+        what: "rustfmt has nothing to change",
+        command: &["cargo", "fmt", "--all", "--check"],
+        needs: &[Tool(&["cargo", "fmt", "--version"])],
+        ..PLAIN
+    },
+    Part {
+        name: "tidy",
+        what: "arrows, unsafe list, bans, module docs, folders, markdown, commands named in docs",
+        command: &["cargo", "test", "--package", "xtask"],
+        needs: &[Path(".git")],
+        ..PLAIN
+    },
+    Part {
+        name: "clippy",
+        what: "no warning in any target",
+        command: &["cargo", "clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"],
+        needs: &[Tool(&["cargo", "clippy", "--version"])],
+        limit_s: 1_200,
+        ..PLAIN
+    },
+    Part {
+        name: "tests",
+        what: "unit and integration tests of every crate",
+        command: &[
+            "cargo",
+            "nextest",
+            "run",
+            "--workspace",
+            "--exclude",
+            "xtask",
+            "--no-fail-fast",
+        ],
+        fallback: &[
+            "cargo",
+            "test",
+            "--workspace",
+            "--exclude",
+            "xtask",
+            "--no-fail-fast",
+            "--lib",
+            "--bins",
+            "--tests",
+        ],
+        needs: &[Tool(&["cargo", "nextest", "--version"])],
+        limit_s: 1_800,
+        ..PLAIN
+    },
+    Part {
+        name: "doctests",
+        what: "examples in the documentation of every library",
+        command: &["cargo", "test", "--workspace", "--doc", "--no-fail-fast"],
+        limit_s: 600,
+        ..PLAIN
+    },
+    Part {
+        name: "loom",
+        what: "every ordering of the ring, explored; the broken ones must be found",
+        command: &["cargo", "test", "--release", "--package", "ring", "--lib", "--tests"],
+        env: &[("RUSTFLAGS", "--cfg loom"), ("CARGO_TARGET_DIR", "{target}/loom")],
+        limit_s: 900,
+        ..PLAIN
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_has_a_name_of_its_own_a_reason_and_a_command() {
+        for (at, part) in PARTS.iter().enumerate() {
+            assert!(!part.what.is_empty() && !part.command.is_empty(), "{}", part.name);
+            assert!(PARTS[..at].iter().all(|other| other.name != part.name), "{}", part.name);
+        }
+    }
+
+    #[test]
+    fn only_parts_of_the_table_may_be_skipped_in_ci() {
+        for name in crate::run::may_skip() {
+            assert!(
+                PARTS.iter().any(|part| part.name == name),
+                "skips.txt names `{name}`: no part"
+            );
+        }
+    }
+}
