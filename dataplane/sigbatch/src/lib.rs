@@ -1,1 +1,22 @@
-//! Placeholder while the first version is written.
+//! Many ECDSA verifications and many double-SHA-256s at once, by the fastest kernel this machine has.
+//!
+//! In: batches of borrowed bytes, any size, none included. Out: one verdict or one hash an item, in the order of the items.
+//! Nothing is allocated for a batch, nothing is shared between threads: a tile owns its [`Verifier`] and its [`Hasher`].
+//! Both choose their kernel when they are made, from what the processor reports and a known-answer test, and say which and
+//! why ([`Kernel`]), so that a log line and a report can.
+//!
+//! libsecp256k1 is the judge of every signature. A faster kernel may only ever say "valid"; what it does not accept goes to
+//! libsecp256k1, whose answer counts.
+
+mod check;
+mod hasher;
+mod kernel;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
+mod streams;
+mod verifier;
+
+pub use check::{Check, SigVerdict, Signature};
+pub use hasher::{HashBackend, Hasher};
+pub use kernel::Kernel;
+pub use verifier::{Backend, Verifier};
