@@ -1,0 +1,32 @@
+//! `bench`: everything that measures, compares or checks against the outside, one subcommand each.
+//!
+//! Each subcommand is a file of its own, takes `--json`, and ends with an evidence object (`report.rs`).
+
+#![forbid(unsafe_code)]
+#![allow(dead_code, reason = "the report and the generator serve subcommands that land one by one")]
+
+mod report;
+mod rng;
+mod vectors;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "bench", about = "Measures MetaNode and checks it against the outside world")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Walks a folder of test vectors and checks every row
+    Vectors(vectors::Args),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Vectors(args) => vectors::main(&args),
+    }
+}

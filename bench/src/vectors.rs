@@ -1,0 +1,199 @@
+//! `bench vectors --root DIR`: walks a folder of test vectors and checks every row of every file it knows.
+//!
+//! In: any folder in the formats of its SOURCES.md, with its own COUNTS.json; everything is read at run time. Out: for each
+//! file its format, rows, passed, failed and skipped; the first failures with what was wanted and got; the files no format
+//! knows. The rows walked must equal COUNTS.json, so an empty or cut file cannot pass.
+
+mod cli;
+mod frames;
+mod tally;
+mod txs;
+
+use crate::report::Evidence;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tally::Tally;
+
+/// Failures kept per file; the rest is counted.
+const FAILURES_PER_FILE: usize = 20;
+
+/// What `bench vectors` takes.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The folder
+    #[arg(long)]
+    root: PathBuf,
+    /// Only files whose path contains this
+    #[arg(long)]
+    only: Option<String>,
+    /// Print one JSON object as the last line
+    #[arg(long)]
+    json: bool,
+}
+
+/// A file to check: where it lies and what it holds.
+pub struct File<'a> {
+    /// The folder that is walked.
+    root: &'a Path,
+    /// The path below it, with `/` between folders.
+    path: &'a str,
+    bytes: &'a [u8],
+}
+
+impl File<'_> {
+    fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// A file that lies beside this one.
+    fn beside(&self, name: &str) -> std::io::Result<Vec<u8>> {
+        let folder = self.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        std::fs::read(self.root.join(folder).join(name))
+    }
+
+    /// The file as JSON; a failed row when it is none.
+    fn json(&self, tally: &mut Tally) -> Value {
+        match serde_json::from_slice(self.bytes) {
+            Ok(value) => value,
+            Err(error) => {
+                tally.fail("file", "JSON", &error.to_string());
+                Value::Null
+            }
+        }
+    }
+
+    /// The rows of a JSON-lines file, with their line numbers from 1.
+    fn json_lines(&self, tally: &mut Tally) -> Vec<(usize, Value)> {
+        let text = String::from_utf8_lossy(self.bytes);
+        let mut rows = Vec::new();
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            match serde_json::from_str(line) {
+                Ok(value) => rows.push((number + 1, value)),
+                Err(error) => tally.fail(number + 1, "a JSON row", &error.to_string()),
+            }
+        }
+        rows
+    }
+}
+
+/// A format: its name, which file names carry it, and what checks a file of it.
+struct Format {
+    name: &'static str,
+    /// The file's name, and its whole path for the few that need it.
+    carries: fn(&str, &str) -> bool,
+    check: fn(&File<'_>, &mut Tally),
+}
+
+/// What is walked, in order: the first format that carries a file's name checks it.
+#[rustfmt::skip]
+const FORMATS: &[Format] = &[
+    Format { name: "p2p-frames",          carries: |name, _| name == "p2p_messages.json",      check: frames::check },
+    Format { name: "bitcoin-tx-cases",    carries: |name, _| name == "bitcoin-util-test.json", check: cli::check },
+    Format { name: "transaction",         carries: txs::is_transaction,                        check: txs::check },
+];
+
+/// Files that describe the others.
+fn is_description(name: &str) -> bool {
+    ["SOURCES.md", "COUNTS.json", "LICENSE", "README.md"].contains(&name)
+}
+
+/// Walks the folder; exit code 1 when a row failed or a count differs from COUNTS.json.
+pub fn main(args: &Args) -> ExitCode {
+    let mut evidence = Evidence::new("metanode.bench.vectors/1", 0);
+    let mut paths = Vec::new();
+    if let Err(error) = list(&args.root, "", &mut paths) {
+        eprintln!(
+            "vectors: reading {}: {error}; try `--root ../shared/vectors`",
+            args.root.display()
+        );
+        return ExitCode::from(2);
+    }
+    paths.sort();
+    let mut files = Vec::new();
+    let mut failures = Vec::new();
+    let mut unknown = Vec::new();
+    let mut walked: Vec<(&str, u64)> = Vec::new();
+    let mut sum = Tally::default();
+    for path in &paths {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        if is_description(name) || args.only.as_ref().is_some_and(|only| !path.contains(only)) {
+            continue;
+        }
+        let Some(format) = FORMATS.iter().find(|format| (format.carries)(name, path)) else {
+            unknown.push(path.clone());
+            continue;
+        };
+        let start = std::time::Instant::now();
+        let mut tally = Tally::default();
+        match std::fs::read(args.root.join(path)) {
+            Ok(bytes) => {
+                (format.check)(&File { root: &args.root, path, bytes: &bytes }, &mut tally)
+            }
+            Err(error) => tally.fail("file", "readable", &error.to_string()),
+        }
+        eprintln!(
+            "{:>7} rows {:>5} failed {:>4} skipped {:>7.2} s  {path}",
+            tally.rows(),
+            tally.failed,
+            tally.skipped,
+            start.elapsed().as_secs_f64()
+        );
+        walked.push((path, tally.rows()));
+        files.push(json!({
+            "path": path, "format": format.name, "rows": tally.rows(), "passed": tally.passed,
+            "failed": tally.failed, "skipped": tally.skipped,
+        }));
+        for failure in tally.failures.iter().take(FAILURES_PER_FILE) {
+            failures.push(json!({
+                "path": path, "row": failure.row, "want": failure.want, "got": failure.got,
+            }));
+        }
+        for (why, count) in &tally.skips {
+            evidence.skip(format!("{path}: {count} rows: {why}"));
+        }
+        sum.add(&tally);
+    }
+    let miscounts =
+        if args.only.is_some() { 0 } else { compare_counts(args, &walked, &mut failures) };
+    let ok = sum.failed == 0 && miscounts == 0 && !files.is_empty();
+    eprintln!("{} passed, {} failed, {} skipped", sum.passed, sum.failed + miscounts, sum.skipped);
+    evidence.set("rows", sum.rows());
+    evidence.set("passed", sum.passed);
+    evidence.set("failed", sum.failed + miscounts);
+    evidence.set("files", files);
+    evidence.set("failures", failures);
+    evidence.set("unknown", unknown);
+    evidence.finish(ok, args.json)
+}
+
+/// Adds a failure for each file whose rows are not what COUNTS.json says. Without that file nothing is compared.
+fn compare_counts(args: &Args, walked: &[(&str, u64)], failures: &mut Vec<Value>) -> u64 {
+    let path = args.root.join("COUNTS.json");
+    let Ok(bytes) = std::fs::read(&path) else { return 0 };
+    let counts: serde_json::Map<String, Value> = serde_json::from_slice(&bytes).unwrap_or_default();
+    let mut miscounts = 0;
+    for (path, want) in &counts {
+        let got = walked.iter().find(|(walked, _)| walked == path).map_or(0, |(_, rows)| *rows);
+        if Some(got) != want.as_u64() {
+            miscounts += 1;
+            let want = format!("{want} rows, as COUNTS.json says");
+            failures.push(json!({ "path": path, "row": "file", "want": want, "got": got }));
+        }
+    }
+    miscounts
+}
+
+fn list(root: &Path, below: &str, paths: &mut Vec<String>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(root.join(below))? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let path = if below.is_empty() { name } else { format!("{below}/{name}") };
+        if entry.file_type()?.is_dir() {
+            list(root, &path, paths)?;
+        } else {
+            paths.push(path);
+        }
+    }
+    Ok(())
+}
