@@ -131,6 +131,27 @@ impl From<TxId> for MerkleHash {
     }
 }
 
+/// Thirty-two wire-order bytes of a hash written as people read it, for constants.
+///
+/// # Panics
+/// If the text is not 64 hex digits; in a constant that is a compile error.
+pub const fn hash_from_text(text: &str) -> [u8; 32] {
+    let digits = text.as_bytes();
+    assert!(digits.len() == 64, "a hash is 64 hex digits");
+    let mut out = [0u8; 32];
+    let mut i = 0;
+    while i < 64 {
+        let value = match digits[i] {
+            c @ b'0'..=b'9' => c - b'0',
+            c @ b'a'..=b'f' => c - b'a' + 10,
+            _ => panic!("a hash in the source is written in lower-case hex digits"),
+        };
+        out[31 - i / 2] = out[31 - i / 2] << 4 | value;
+        i += 1;
+    }
+    out
+}
+
 /// SHA-256.
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()

@@ -8,5 +8,10 @@
 #![forbid(unsafe_code)]
 
 pub mod hash;
+pub mod header;
+pub mod merkle;
+pub mod params;
+pub mod pow;
+pub mod rules;
 pub mod tx;
 pub mod wire;

@@ -1,0 +1,5 @@
+//! Rules for transactions and blocks.
+
+mod reject;
+
+pub use reject::{Dos, RejectCode};
