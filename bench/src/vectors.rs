@@ -4,8 +4,10 @@
 //! file its format, rows, passed, failed and skipped; the first failures with what was wanted and got; the files no format
 //! knows. The rows walked must equal COUNTS.json, so an empty or cut file cannot pass.
 
+mod chain;
 mod cli;
 mod frames;
+mod headers;
 mod tally;
 mod txs;
 
@@ -88,6 +90,13 @@ struct Format {
 /// What is walked, in order: the first format that carries a file's name checks it.
 #[rustfmt::skip]
 const FORMATS: &[Format] = &[
+    Format { name: "chain-parameters",    carries: |name, _| name == "chainparams.json",       check: chain::params },
+    Format { name: "difficulty-cases",    carries: |name, _| name == "difficulty_cases.json",  check: chain::difficulty },
+    Format { name: "daa-rows",            carries: |name, _| name.starts_with("daa_") && name.ends_with(".jsonl"), check: chain::daa_rows },
+    Format { name: "merkle-cases",        carries: |name, _| name == "merkle_cases.json",      check: chain::merkle },
+    Format { name: "headers-raw",         carries: |name, _| name.contains("headers") && name.ends_with(".bin"),   check: headers::raw },
+    Format { name: "headers-json",        carries: |name, _| name == "headers.json",           check: headers::json },
+    Format { name: "chain-work-table",    carries: |name, _| name.ends_with(".csv"),           check: headers::csv },
     Format { name: "p2p-frames",          carries: |name, _| name == "p2p_messages.json",      check: frames::check },
     Format { name: "bitcoin-tx-cases",    carries: |name, _| name == "bitcoin-util-test.json", check: cli::check },
     Format { name: "transaction",         carries: txs::is_transaction,                        check: txs::check },
@@ -140,10 +149,14 @@ pub fn main(args: &Args) -> ExitCode {
             start.elapsed().as_secs_f64()
         );
         walked.push((path, tally.rows()));
-        files.push(json!({
+        let mut entry = json!({
             "path": path, "format": format.name, "rows": tally.rows(), "passed": tally.passed,
             "failed": tally.failed, "skipped": tally.skipped,
-        }));
+        });
+        for (what, count) in &tally.notes {
+            entry[*what] = (*count).into();
+        }
+        files.push(entry);
         for failure in tally.failures.iter().take(FAILURES_PER_FILE) {
             failures.push(json!({
                 "path": path, "row": failure.row, "want": failure.want, "got": failure.got,

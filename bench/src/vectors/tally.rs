@@ -58,6 +58,8 @@ pub struct Tally {
     pub failures: Vec<Failure>,
     /// Reasons of skipped rows and how many rows each.
     pub skips: BTreeMap<String, u64>,
+    /// What else was counted: name and count.
+    pub notes: BTreeMap<&'static str, u64>,
 }
 
 impl Tally {
@@ -90,6 +92,11 @@ impl Tally {
     pub fn skip(&mut self, why: &str) {
         self.skipped += 1;
         *self.skips.entry(why.to_owned()).or_default() += 1;
+    }
+
+    /// Counts something that is less than a row.
+    pub fn note(&mut self, what: &'static str, count: u64) {
+        *self.notes.entry(what).or_default() += count;
     }
 
     /// Adds the counts of `other`.
