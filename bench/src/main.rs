@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![allow(dead_code, reason = "the report and the generator serve subcommands that land one by one")]
 
+mod engine;
 mod report;
 mod rng;
 mod vectors;

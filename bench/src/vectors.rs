@@ -4,10 +4,18 @@
 //! file its format, rows, passed, failed and skipped; the first failures with what was wanted and got; the files no format
 //! knows. The rows walked must equal COUNTS.json, so an empty or cut file cannot pass.
 
+#![allow(
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "names of vector files are fixed"
+)]
+
+mod asm;
 mod chain;
 mod cli;
 mod frames;
 mod headers;
+mod scripts;
+mod sighashes;
 mod tally;
 mod txs;
 
@@ -90,6 +98,12 @@ struct Format {
 /// What is walked, in order: the first format that carries a file's name checks it.
 #[rustfmt::skip]
 const FORMATS: &[Format] = &[
+    Format { name: "script-tests",        carries: |name, _| name == "script_tests.json",      check: scripts::script_tests },
+    Format { name: "script-fuzz",         carries: |name, _| name == "script_fuzz.jsonl",      check: scripts::fuzz_rows },
+    Format { name: "opcode-cases",        carries: |name, _| name == "opcode_cases.jsonl",     check: scripts::opcode_rows },
+    Format { name: "signature-cases",     carries: |name, _| name == "signature_cases.jsonl",  check: scripts::signature_rows },
+    Format { name: "sighash-sv-node",     carries: |name, _| name == "sighash.json",           check: sighashes::sv_node },
+    Format { name: "sighash-cases",       carries: |name, _| name == "sighash_cases.jsonl",    check: sighashes::derived },
     Format { name: "chain-parameters",    carries: |name, _| name == "chainparams.json",       check: chain::params },
     Format { name: "difficulty-cases",    carries: |name, _| name == "difficulty_cases.json",  check: chain::difficulty },
     Format { name: "daa-rows",            carries: |name, _| name.starts_with("daa_") && name.ends_with(".jsonl"), check: chain::daa_rows },
