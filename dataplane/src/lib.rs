@@ -1,4 +1,4 @@
-//! The data plane: tiles and the links between them, from the bytes of a transaction to a packed subtree.
+//! The data plane: tiles, the stem that turns them, the links between them, and the table that wires them.
 //!
 //! A newcomer reads [`tile`] (what a tile is), [`topo`] (the machine as one table), [`stem`] (what a turn is), then
 //! [`driver`] (who turns). The tiles themselves are beside them, one folder each.
@@ -10,7 +10,9 @@
 pub mod driver;
 pub mod mem;
 pub mod metrics;
+pub mod msg;
 mod outs;
+pub mod partition;
 pub mod rng;
 pub mod stem;
 pub mod tile;
