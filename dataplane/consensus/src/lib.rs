@@ -13,5 +13,7 @@ pub mod merkle;
 pub mod params;
 pub mod pow;
 pub mod rules;
+pub mod script;
+pub mod sighash;
 pub mod tx;
 pub mod wire;

@@ -182,9 +182,13 @@ mod tests {
             0x15462f | 0x80000
         );
         assert_eq!(input_flags(block, ScriptEra::Chronicle, ScriptEra::PreGenesis).0, 0x15462f);
-        assert_eq!(input_flags(Flags(0x1460f), ScriptEra::PreGenesis, ScriptEra::PreGenesis).0, 0x1460f);
+        assert_eq!(
+            input_flags(Flags(0x1460f), ScriptEra::PreGenesis, ScriptEra::PreGenesis).0,
+            0x1460f
+        );
         assert!(
-            input_flags(Flags(0x5460f), ScriptEra::Genesis, ScriptEra::PreGenesis).has(Flags::SIGPUSHONLY)
+            input_flags(Flags(0x5460f), ScriptEra::Genesis, ScriptEra::PreGenesis)
+                .has(Flags::SIGPUSHONLY)
         );
     }
 

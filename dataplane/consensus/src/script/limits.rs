@@ -48,7 +48,11 @@ impl Limits {
             multisig_keys: u32::MAX as u64,
             number_bytes_genesis: NUMBER_BYTES_MAX_GENESIS,
             number_bytes_chronicle: NUMBER_BYTES_MAX_CHRONICLE,
-            stack_memory_bytes: if stack_memory_bytes == 0 { i64::MAX as u64 } else { stack_memory_bytes },
+            stack_memory_bytes: if stack_memory_bytes == 0 {
+                i64::MAX as u64
+            } else {
+                stack_memory_bytes
+            },
         }
     }
 
