@@ -11,7 +11,7 @@ use crate::credit::{Credit, Held};
 use crate::line::{CHUNK_BYTES, Loc};
 use crate::region::Region;
 use crate::spec::HANDLE_BYTES;
-use crate::sync::{AtomicU64, Ordering::Relaxed, Site};
+use crate::sync::{AtomicU64, Ordering::Relaxed};
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
@@ -97,11 +97,12 @@ impl PayloadWriter {
     /// Copies `bytes` into the next slot of a tap's ring, where readers may be looking.
     pub(crate) fn fill_words(&mut self, bytes: &[u8]) {
         assert!(bytes.len() <= self.area.mtu_bytes, "frag longer than its link's mtu");
-        Site::TapReuse.fence();
         let words = self.area.words(self.cursor, bytes.len());
         let (whole, rest) = bytes.as_chunks::<8>();
         for (word, value) in words.iter().zip(whole) {
-            word.store(u64::from_le_bytes(*value), Relaxed); // ordered by `TapReuse` before, `LinePublish` after
+            // Relaxed: the frag that had these bytes is evicted, and the `LineMarker` fence of that eviction is between
+            // its marker and this store; `LinePublish` comes after.
+            word.store(u64::from_le_bytes(*value), Relaxed);
         }
         if !rest.is_empty() {
             let mut last = [0; 8];

@@ -16,6 +16,7 @@
 //! # Ok::<(), ring::LinkError>(())
 //! ```
 #![deny(unsafe_code)]
+#![cfg_attr(loom, allow(dead_code))] // models use the inner functions only
 
 #[cfg(not(loom))]
 mod arena;
@@ -28,6 +29,9 @@ mod dcache;
 mod line;
 #[cfg(not(loom))]
 mod link;
+#[cfg(all(test, loom))]
+#[allow(unsafe_code)] // the cells of the models
+mod models;
 #[cfg(not(loom))]
 mod observer;
 pub mod park;
@@ -36,6 +40,7 @@ mod producer;
 #[cfg(not(loom))]
 #[allow(unsafe_code)] // typed views of mapped memory
 mod region;
+#[cfg(not(loom))]
 mod spec;
 mod sync;
 #[cfg(not(loom))]

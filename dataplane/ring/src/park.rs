@@ -57,8 +57,8 @@ impl Flag {
         if self.exchange == 0 {
             self.word.store(0, Relaxed); // a waker that still sees the flag wakes nobody, which costs it a call
         } else {
-            // An exchange, so that the chain of exchanges from waker to parker is not broken by a plain store.
-            self.word.fetch_and(!PARKED, Site::ParkExchange.order());
+            // Relaxed, but an exchange: a plain store would end the release sequence of a waker's exchange before it.
+            self.word.fetch_and(!PARKED, Relaxed);
         }
     }
 

@@ -14,7 +14,8 @@ pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 /// A place where memory order matters. The table at the top of the crate lists them in the same order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Site {
-    /// Release fence between the marker `seq - 1` and the body of a line: who sees the new body sees the marker.
+    /// Release fence between the marker `seq - 1` and the body of a line: who sees the new body, or whatever is written
+    /// later into the payload of the frag evicted here, sees the marker.
     LineMarker,
     /// Release store of `seq`: body and payload are visible to whoever sees the number.
     LinePublish,
@@ -22,8 +23,6 @@ pub(crate) enum Site {
     LinePoll,
     /// Acquire fence between a speculative copy and the second read of `seq`: the copy is not newer than the check.
     TapVerify,
-    /// Release fence between the publish that evicts a line and the first write into its payload (taps only).
-    TapReuse,
     /// Release store of a consumer's position: its reads are finished before the producer may write there.
     CreditReturn,
     /// Acquire load of a consumer's position: pairs with `CreditReturn` and `Shutdown`.
@@ -43,9 +42,10 @@ pub(crate) enum Site {
     ParkBarrier,
     /// The compiler fence of a waker between publishing and looking at the flag; `membarrier` makes it a full barrier.
     WakeOrder,
-    /// Without `membarrier`: the exchange by which a parker raises its flag.
+    /// Without `membarrier`: the acquire exchange by which a parker raises its flag. If a waker's came first, its frag is
+    /// visible to the poll that follows.
     ParkExchange,
-    /// Without `membarrier`: the exchange by which a waker looks at the flag; pairs with `ParkExchange`.
+    /// Without `membarrier`: the release exchange by which a waker looks at the flag; pairs with `ParkExchange`.
     WakeExchange,
 }
 
@@ -64,15 +64,14 @@ impl Site {
             | Site::Close
             | Site::Ready
             | Site::LineMarker
-            | Site::TapReuse => Ordering::Release,
+            | Site::WakeExchange => Ordering::Release,
             Site::LinePoll
             | Site::CreditRead
             | Site::CloseRead
             | Site::Attach
-            | Site::TapVerify => Ordering::Acquire,
-            Site::ParkBarrier | Site::WakeOrder | Site::ParkExchange | Site::WakeExchange => {
-                Ordering::AcqRel
-            }
+            | Site::TapVerify
+            | Site::ParkExchange => Ordering::Acquire,
+            Site::ParkBarrier | Site::WakeOrder => Ordering::AcqRel,
         }
     }
 
