@@ -16,4 +16,6 @@ pub mod rules;
 pub mod script;
 pub mod sighash;
 pub mod tx;
+#[cfg(any(test, feature = "vectors"))]
+pub mod vectors;
 pub mod wire;
