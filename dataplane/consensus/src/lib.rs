@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod block;
 pub mod hash;
 pub mod header;
 pub mod merkle;

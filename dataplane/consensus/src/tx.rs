@@ -353,3 +353,5 @@ impl fmt::Debug for TxView<'_> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::any_tx;
