@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "the report and the generator serve subcommands that land one by one")]
 
 mod engine;
+mod oracle;
 mod report;
 mod rng;
 mod vectors;
@@ -24,10 +25,13 @@ struct Cli {
 enum Command {
     /// Walks a folder of test vectors and checks every row
     Vectors(vectors::Args),
+    /// Compares fresh random scripts and spends with SV Node
+    Oracle(oracle::Args),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Vectors(args) => vectors::main(&args),
+        Command::Oracle(args) => oracle::main(&args),
     }
 }

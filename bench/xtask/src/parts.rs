@@ -92,6 +92,46 @@ pub const PARTS: &[Part] = &[
         limit_s: 900,
         ..PLAIN
     },
+    Part {
+        name: "vectors",
+        what: "every row of the test vectors beside the checkout; the counts are asserted",
+        command: &[
+            "cargo",
+            "run",
+            "--release",
+            "--package",
+            "bench",
+            "--",
+            "vectors",
+            "--root",
+            "../shared/vectors",
+            "--json",
+        ],
+        needs: &[Path("../shared/vectors")],
+        limit_s: 900,
+        ..PLAIN
+    },
+    Part {
+        name: "oracle",
+        what: "fresh random scripts and spends, the same verdict as SV Node and as the script model",
+        command: &[
+            "cargo",
+            "run",
+            "--release",
+            "--package",
+            "bench",
+            "--",
+            "oracle",
+            "--cases",
+            "20000",
+            "--seed",
+            "{seed}",
+            "--json",
+        ],
+        needs: &[Tool(&["python3", "-m", "pip", "--version"])],
+        limit_s: 900,
+        ..PLAIN
+    },
 ];
 
 #[cfg(test)]
