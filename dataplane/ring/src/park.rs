@@ -252,3 +252,95 @@ mod kernel {
         let _ = futex::wake(word, Flags::PRIVATE, 1);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::Flag;
+    use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    /// Waits until `cell` reaches `value`.
+    fn meet(cell: &AtomicU64, value: u64) {
+        let mut spins = 0u32;
+        while cell.load(Acquire) < value {
+            spins += 1;
+            if spins.is_multiple_of(8192) {
+                thread::yield_now(); // the other side may need this very core
+            }
+        }
+    }
+
+    /// A delay of a few cycles a step, spent as in life: looking at what the other side will write. Its cache line is
+    /// then at hand, so the look that counts is quick, and the store before it still waits for its own line.
+    fn look(steps: u64, at: impl Fn()) {
+        for _ in 0..steps {
+            at();
+        }
+    }
+
+    /// Both sides start at once, thousands of times: raise and poll against publish and look. A round in which the poll
+    /// finds nothing and nobody is told to wake is a lost wake-up. Gives (rounds, lost). No sleep is involved, so the
+    /// window is met in earnest: with the call of `membarrier` taken out, this test fails.
+    fn litmus(flag: &Flag, for_time: Duration) -> (u64, u64) {
+        #[repr(align(128))]
+        struct Apart(AtomicU64);
+        let [work, start, parker_done, waker_woke] =
+            [const { AtomicU64::new(0) }; 4].map(|_| Apart(AtomicU64::new(0)));
+        let stop = Apart(AtomicU64::new(0));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 1.. {
+                    meet(&start.0, round);
+                    if stop.0.load(Relaxed) != 0 {
+                        return;
+                    }
+                    look(1 + round % 61, || {
+                        std::hint::black_box(flag.word.load(Relaxed));
+                    });
+                    work.0.store(round, Release);
+                    let woke = flag.must_wake();
+                    waker_woke.0.store((round << 1) | u64::from(woke), Release);
+                    meet(&parker_done.0, round);
+                }
+            });
+            let (begin, mut round, mut lost) = (Instant::now(), 0, 0);
+            while begin.elapsed() < for_time {
+                round += 1;
+                start.0.store(round, Release);
+                // Longer: the other side needs a while to see the start.
+                look(1 + round.wrapping_mul(0x9e37_79b9) % 509, || {
+                    std::hint::black_box(work.0.load(Relaxed));
+                });
+                flag.raise();
+                let found = work.0.load(Acquire) == round;
+                meet(&waker_woke.0, round << 1);
+                let woken = waker_woke.0.load(Acquire) & 1 == 1;
+                lost += u64::from(!found && !woken);
+                flag.lower();
+                parker_done.0.store(round, Release);
+            }
+            stop.0.store(1, Relaxed);
+            start.0.store(round + 1, Release);
+            (round, lost)
+        })
+    }
+
+    #[test]
+    fn the_membarrier_litmus_loses_no_wake_up() {
+        if !super::kernel::has_membarrier() {
+            eprintln!("skipped: membarrier is not permitted here (likely a seccomp profile)");
+            return;
+        }
+        let (rounds, lost) = litmus(&Flag::new(true), Duration::from_secs(2));
+        assert_eq!(lost, 0, "of {rounds} rounds");
+        assert!(rounds > 100, "only {rounds} rounds: the litmus shows nothing");
+    }
+
+    #[test]
+    fn the_exchange_litmus_loses_no_wake_up() {
+        let (rounds, lost) = litmus(&Flag::new(false), Duration::from_secs(1));
+        assert_eq!(lost, 0, "of {rounds} rounds");
+        assert!(rounds > 100, "only {rounds} rounds: the litmus shows nothing");
+    }
+}

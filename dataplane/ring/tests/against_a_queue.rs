@@ -104,22 +104,19 @@ impl Scene {
         self.sent.push((sig, bytes));
     }
 
-    fn run(&mut self, step: Step) {
+    fn run(&mut self, step: &Step) {
         self.salt += 1;
         let salt = self.salt;
-        match step {
+        match *step {
             Step::Publish(size) => {
                 self.tried += 1;
                 let (room, bytes) = (self.room(), payload(salt, size));
-                match self.producer.publish(salt, 0, &bytes) {
-                    Ok(seq) => {
-                        assert!(room > 0, "published without credit");
-                        self.accepted(seq, salt, bytes);
-                    }
-                    Err(_) => {
-                        assert_eq!(room, 0, "refused with credit");
-                        self.refused += 1;
-                    }
+                if let Ok(seq) = self.producer.publish(salt, 0, &bytes) {
+                    assert!(room > 0, "published without credit");
+                    self.accepted(seq, salt, bytes);
+                } else {
+                    assert_eq!(room, 0, "refused with credit");
+                    self.refused += 1;
                 }
             }
             Step::Build(size) => {
@@ -222,7 +219,7 @@ proptest! {
         let kind = if shed { Kind::Shed } else { Kind::Lossless };
         let mut scene = Scene::new(1 << lg, consumers, kind, first, eager);
         for step in steps {
-            scene.run(step);
+            scene.run(&step);
         }
         for i in 0..consumers {
             while scene.poll(i) {}

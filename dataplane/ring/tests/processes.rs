@@ -29,7 +29,7 @@ fn wait(consumer: &mut Consumer) -> Option<Frag<'_>> {
         if consumer.is_finished() {
             return None;
         }
-        assert!(start.elapsed() < Duration::from_secs(60), "the other process is silent");
+        assert!(start.elapsed() < Duration::from_mins(1), "the other process is silent");
         consumer.return_credit();
         std::thread::yield_now();
     }
@@ -73,7 +73,7 @@ fn frags_cross_to_another_process_and_back() {
             assert!(frag.bytes.iter().map(|b| !b).eq(payload(got)), "frag {got} is damaged");
             got += 1;
         } else {
-            assert!(start.elapsed() < Duration::from_secs(120), "stuck at {sent} sent, {got} back");
+            assert!(start.elapsed() < Duration::from_mins(2), "stuck at {sent} sent, {got} back");
             std::thread::yield_now();
         }
     }
@@ -101,7 +101,7 @@ fn the_other_process() {
         let (sig, bytes): (u64, Vec<u8>) = (!frag.sig, frag.bytes.iter().map(|b| !b).collect());
         let start = Instant::now();
         while !send(&mut producer, sig, &bytes) {
-            assert!(start.elapsed() < Duration::from_secs(60), "the parent does not read");
+            assert!(start.elapsed() < Duration::from_mins(1), "the parent does not read");
             std::thread::yield_now();
         }
     }

@@ -16,21 +16,17 @@ fn payload(seq: u64) -> Vec<u8> {
 fn consume(mut consumer: Consumer, stall_every: u64) -> Vec<u64> {
     let mut seen = Vec::new();
     loop {
-        match consumer.poll() {
-            Some(frag) => {
-                assert_eq!(frag.seq, seen.len() as u64, "a gap in seq");
-                assert!(frag.bytes == payload(frag.sig), "frag {} is damaged", frag.seq);
-                seen.push(frag.sig);
-                if (seen.len() as u64).is_multiple_of(stall_every) {
-                    thread::sleep(Duration::from_micros(50));
-                }
+        if let Some(frag) = consumer.poll() {
+            assert_eq!(frag.seq, seen.len() as u64, "a gap in seq");
+            assert!(frag.bytes == payload(frag.sig), "frag {} is damaged", frag.seq);
+            seen.push(frag.sig);
+            if (seen.len() as u64).is_multiple_of(stall_every) {
+                thread::sleep(Duration::from_micros(50));
             }
-            None => {
-                if consumer.is_finished() {
-                    return seen;
-                }
-                thread::yield_now();
-            }
+        } else if consumer.is_finished() {
+            return seen;
+        } else {
+            thread::yield_now();
         }
     }
 }
@@ -197,7 +193,7 @@ fn an_idle_parker_wakes_by_its_timeout() {
     let start = Instant::now();
     assert_eq!(parker.park(Duration::from_millis(1), || false), Parked::TimedOut);
     assert!(start.elapsed() >= Duration::from_millis(1));
-    assert_eq!(parker.park(Duration::from_secs(60), || true), Parked::Work);
+    assert_eq!(parker.park(Duration::from_mins(1), || true), Parked::Work);
 }
 
 #[test]
