@@ -150,7 +150,7 @@ impl Credit<'_> {
     #[inline(always)]
     pub(crate) fn spend(self) {
         self.0.next = self.0.next.wrapping_add(1);
-        self.0.cached -= 1;
+        self.0.cached = self.0.cached.wrapping_sub(1); // at least 1: a credit exists
     }
 }
 

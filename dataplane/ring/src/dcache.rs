@@ -65,19 +65,23 @@ impl Area {
 #[derive(Debug)]
 pub(crate) struct PayloadWriter {
     area: Area,
-    /// Byte offset of the next payload.
+    /// Byte offset of the next payload, a multiple of a chunk, at most `last_start`.
     cursor: u64,
+    /// Where the last slot starts.
+    last_start: u64,
 }
 
 impl PayloadWriter {
     pub(crate) fn of(region: &Arc<Region>) -> Self {
-        Self { area: Area::of(region), cursor: 0 }
+        let area = Area::of(region);
+        let last_start = area.ring_bytes - area.slot_bytes;
+        Self { area, cursor: 0, last_start }
     }
 
     /// The next slot, an mtu of bytes.
     #[inline(always)]
     pub(crate) fn slot(&mut self, _credit: &Credit<'_>) -> &mut [u8] {
-        // SAFETY: `cursor + slot_bytes <= ring_bytes` always (see `step`) and `mtu_bytes <= slot_bytes`. The credit says
+        // SAFETY: `cursor <= last_start` (see `step`), so a whole slot lies before the end, and `mtu_bytes <= slot_bytes`. The credit says
         // that at most `depth - 1` frags are still readable; they lie before the cursor, and the ring has two slots more
         // than `depth`, so none of them overlaps this slot. There is one writer.
         unsafe {
@@ -91,7 +95,9 @@ impl PayloadWriter {
     /// Copies `bytes` into the next slot. At most an mtu of them.
     #[inline(always)]
     pub(crate) fn fill(&mut self, bytes: &[u8], credit: &Credit<'_>) {
-        self.slot(credit)[..bytes.len()].copy_from_slice(bytes);
+        let slot = self.slot(credit);
+        assert!(bytes.len() <= slot.len(), "frag longer than its link's mtu");
+        slot[..bytes.len()].copy_from_slice(bytes);
     }
 
     /// Copies `bytes` into the next slot of a tap's ring, where readers may be looking.
@@ -124,8 +130,11 @@ impl PayloadWriter {
     #[inline(always)]
     pub(crate) fn step(&mut self, size: usize) -> Loc {
         let loc = Loc::new(self.cursor, size);
-        let next = self.cursor + (size as u64).next_multiple_of(CHUNK_BYTES);
-        self.cursor = if next + self.area.slot_bytes > self.area.ring_bytes { 0 } else { next };
+        // Wrapping only in name: the ring has at most 2^38 bytes and a size at most 2^26.
+        let next = self
+            .cursor
+            .wrapping_add((size as u64).wrapping_add(CHUNK_BYTES - 1) & !(CHUNK_BYTES - 1));
+        self.cursor = if next > self.last_start { 0 } else { next };
         loc
     }
 
@@ -171,7 +180,9 @@ impl PayloadReader {
         if loc.is_large() {
             return self.large(offset, held);
         }
-        if size > self.area.mtu_bytes || offset + size as u64 > self.area.ring_bytes {
+        // Wrapping only in name: an offset is below 2^38, a size below 2^31.
+        let end = offset.wrapping_add(size as u64);
+        if size > self.area.mtu_bytes || end > self.area.ring_bytes {
             return None;
         }
         // SAFETY: in bounds by the check. The producer does not write here before this consumer gives the frag back,

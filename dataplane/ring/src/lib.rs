@@ -109,7 +109,7 @@ pub use {
     consumer::{Consumer, Frag},
     link::Link,
     observer::{ConsumerCounts, LinkCounts, Observer},
-    producer::{LargeFrag, NoCredit, PastClaim, Producer, Seq},
+    producer::{LargeFrag, NoCredit, NotSent, PastClaim, Producer, Seq},
     region::LinkError,
     spec::{
         CONSUMERS_MAX, DEPTH_MAX, Kind, LinkSpec, MTU_MAX_BYTES, NAME_MAX_BYTES, SpecError,

@@ -27,7 +27,7 @@ impl Loc {
     #[inline(always)]
     pub(crate) fn new(offset: u64, size: usize) -> Self {
         debug_assert!(offset.is_multiple_of(CHUNK_BYTES) && size < (1 << 31));
-        Self((offset / CHUNK_BYTES) | ((size as u64) << 32))
+        Self((offset / CHUNK_BYTES) | ((size as u64) << 32)) // shifts cannot overflow: see `Layout`'s bounds
     }
 
     /// Says that the payload is a handle into the arena.
@@ -43,7 +43,7 @@ impl Loc {
     /// Byte offset in the payload ring. Not checked: it may come from another process.
     #[inline(always)]
     pub(crate) fn offset(self) -> u64 {
-        (self.0 & 0xffff_ffff) * CHUNK_BYTES
+        (self.0 & 0xffff_ffff).wrapping_mul(CHUNK_BYTES) // below 2^38
     }
 
     /// Bytes of the payload. Not checked.

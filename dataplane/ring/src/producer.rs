@@ -4,9 +4,9 @@
 //! is recomputed from the consumers' positions only when it is used up, and in housekeeping ([`Producer::refresh`]).
 
 use crate::arena::{Arena, Extent, Refused};
-use crate::credit::{Credits, slowest};
+use crate::credit::{Credit, Credits, Slowest, slowest};
 use crate::dcache::PayloadWriter;
-use crate::line::{Loc, Meta};
+use crate::line::Meta;
 use crate::region::{Lines, Region};
 use crate::spec::{HANDLE_BYTES, Kind};
 use crate::sync::{Ordering::Relaxed, Site};
@@ -21,6 +21,17 @@ pub type Seq = u64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no credit: the slowest consumer of the link holds all of it")]
 pub struct NoCredit;
+
+/// Why [`Producer::publish_any`] published nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSent {
+    /// The link is full.
+    #[error(transparent)]
+    NoCredit(#[from] NoCredit),
+    /// The frag is larger than the mtu, and the arena did not take it.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
 
 /// More bytes were written to a large frag than were claimed for it. Nothing of the piece was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -187,13 +198,15 @@ impl Producer {
             return self.refuse();
         }
         self.prepared = false;
+        let credit = self.credits.take().ok_or(NoCredit)?;
         if self.kind == Kind::Tap {
             self.payload.fill_words(bytes);
         } else {
-            let credit = self.credits.take().ok_or(NoCredit)?;
             self.payload.fill(bytes, &credit);
         }
-        Ok(self.announce(sig, ts_orig, bytes.len()))
+        let loc = self.payload.step(bytes.len());
+        let meta = Meta { sig, loc, ts_orig, ts_pub: self.now };
+        Ok(announce(&self.lines, credit, meta))
     }
 
     /// The next slot, an mtu of bytes with old content, to build a frag in place; `None` without credit (nothing is
@@ -223,7 +236,10 @@ impl Producer {
         if self.kind == Kind::Tap {
             self.payload.fill_words(&self.scratch[..len]);
         }
-        self.announce(sig, ts_orig, len)
+        let credit =
+            self.credits.take().expect("`prepare` found credit, and only a frag spends it");
+        let loc = self.payload.step(len);
+        announce(&self.lines, credit, Meta { sig, loc, ts_orig, ts_pub: self.now })
     }
 
     /// Counts a frag the caller dropped because [`prepare`](Self::prepare) gave nothing.
@@ -287,27 +303,33 @@ impl Producer {
         self.large_published += 1;
         self.large_bytes += frag.written;
         let loc = self.payload.step(HANDLE_BYTES as usize).large();
-        Ok(self.announce_at(sig, ts_orig, loc))
+        Ok(announce(&self.lines, credit, Meta { sig, loc, ts_orig, ts_pub: self.now }))
+    }
+
+    /// Publishes a frag that is already whole, of any size: in line up to the mtu, through the arena above it.
+    pub fn publish_any(
+        &mut self,
+        sig: u64,
+        ts_orig: u32,
+        bytes: &[u8],
+        source: u64,
+    ) -> Result<Seq, NotSent> {
+        if bytes.len() <= self.mtu_bytes {
+            return Ok(self.publish(sig, ts_orig, bytes)?);
+        }
+        if !self.credit_at_least(1) {
+            return Ok(self.refuse()?);
+        }
+        let mut frag = self.admit(bytes.len() as u64, source)?;
+        // Both hold by construction: the claim is the length, and credit was there.
+        let whole = self.write(&mut frag, bytes);
+        assert!(whole.is_ok(), "a claim of the frag's own length has room for it");
+        self.publish_large(frag, sig, ts_orig).map_err(|_| NotSent::NoCredit(NoCredit))
     }
 
     /// Bytes of the arena that are reserved.
     pub fn arena_used_bytes(&self) -> u64 {
         self.arena.used_bytes()
-    }
-
-    #[inline(always)]
-    fn announce(&mut self, sig: u64, ts_orig: u32, len: usize) -> Seq {
-        let loc = self.payload.step(len);
-        self.announce_at(sig, ts_orig, loc)
-    }
-
-    #[inline(always)]
-    fn announce_at(&mut self, sig: u64, ts_orig: u32, loc: Loc) -> Seq {
-        let credit = self.credits.take().expect("a slot was filled, so there was credit");
-        let seq = credit.seq();
-        self.lines.at(seq).publish(seq, Meta { sig, loc, ts_orig, ts_pub: self.now });
-        credit.spend();
-        seq
     }
 
     #[cold]
@@ -330,7 +352,7 @@ impl Producer {
         }
     }
 
-    fn read_slowest(&self) -> Option<crate::credit::Slowest> {
+    fn read_slowest(&self) -> Option<Slowest> {
         let region = self.lines.region();
         let fseqs = region.consumers().iter().map(|c| &c.own.fseq);
         slowest(fseqs, region.spec().depth, self.credits.next())
@@ -349,6 +371,15 @@ impl Producer {
         }
         self.credits.cached()
     }
+}
+
+/// Writes the line of a filled slot and spends its credit.
+#[inline(always)]
+fn announce(lines: &Lines, credit: Credit<'_>, meta: Meta) -> Seq {
+    let seq = credit.seq();
+    lines.at(seq).publish(seq, meta);
+    credit.spend();
+    seq
 }
 
 impl Drop for Producer {

@@ -1,6 +1,6 @@
 //! Links from the outside: what a tile may rely on, one kind after the other.
 
-use ring::{Kind, Link, LinkError, LinkSpec, NoCredit, Refused, TapPoll};
+use ring::{Kind, Link, LinkError, LinkSpec, NoCredit, NotSent, Refused, TapPoll};
 
 fn link(depth: u64, mtu_bytes: usize, kind: Kind) -> Link {
     Link::anonymous(&LinkSpec::new("from_to", depth, mtu_bytes, kind)).unwrap()
@@ -244,6 +244,45 @@ fn a_large_frag_without_credit_comes_back_unharmed() {
     while consumer.poll().is_some() {}
     producer.publish_large(frag, 1, 0).unwrap();
     assert_eq!(consumer.poll().unwrap().bytes, [7; 1000]);
+}
+
+#[test]
+fn a_whole_frag_of_any_size_finds_its_way() {
+    let spec = LinkSpec::new("from_to", 4, 64, Kind::Shed).arena_bytes(1024);
+    let link = Link::anonymous(&spec).unwrap();
+    let (mut producer, mut consumer) = (link.producer().unwrap(), link.consumer(0).unwrap());
+    for size in [0, 64, 65, 1024] {
+        let bytes = vec![size as u8 ^ 0x5a; size];
+        producer.publish_any(1, 0, &bytes, 1).unwrap();
+        assert_eq!(consumer.poll().unwrap().bytes, bytes);
+        assert!(consumer.poll().is_none());
+    }
+    let refused = producer.publish_any(1, 0, &[0; 1025], 1);
+    assert_eq!(refused, Err(NotSent::Refused(Refused::TooLarge)));
+    for source in 0..4 {
+        producer.publish_any(1, 0, &[0; 65], source).unwrap();
+    }
+    assert_eq!(producer.publish_any(1, 0, &[0; 65], 9), Err(NotSent::NoCredit(NoCredit)));
+    assert_eq!(producer.shed(), 1);
+    assert_eq!(producer.arena_used_bytes(), 4 * 128);
+}
+
+#[test]
+fn a_link_without_payload_carries_signatures() {
+    let link = link(4, 0, Kind::Lossless);
+    link.prefault().unwrap();
+    let (mut producer, mut consumer) = (link.producer().unwrap(), link.consumer(0).unwrap());
+    for i in 0..100 {
+        producer.publish(i, 0, &[]).unwrap();
+        let frag = consumer.poll().unwrap();
+        assert_eq!((frag.sig, frag.bytes.len()), (i, 0));
+    }
+}
+
+#[test]
+#[should_panic(expected = "longer than its link's mtu")]
+fn a_frag_longer_than_the_mtu_is_a_violation() {
+    let _ = link(4, 8, Kind::Lossless).producer().unwrap().publish(1, 0, &[0; 9]);
 }
 
 #[test]
