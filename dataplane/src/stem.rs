@@ -65,7 +65,7 @@ pub trait Turnable: Send {
     /// The state that observers see; from `Drain` on, `House::is_draining` says so.
     fn set_state(&mut self, state: State);
     /// Writes what the driver of this tile's core has counted.
-    fn count_core(&mut self, parks: u64, yields: u64);
+    fn count_core(&mut self, parks: u64, parked_ns: Ns, yields: u64);
     /// The stem itself, for who knows its type.
     fn as_any(&self) -> &dyn Any;
     /// The stem itself, for who knows its type.
@@ -267,8 +267,9 @@ impl<T: Tile + Send + 'static, C: Clock + Send + 'static> Turnable for Stem<T, C
         self.draining = state != State::Boot && state != State::Run;
         self.outs.cells().fixed(Cell::State, state as u64);
     }
-    fn count_core(&mut self, parks: u64, yields: u64) {
+    fn count_core(&mut self, parks: u64, parked_ns: Ns, yields: u64) {
         self.outs.cells().fixed(Cell::CoreParks, parks);
+        self.outs.cells().fixed(Cell::CoreParkedNs, parked_ns);
         self.outs.cells().fixed(Cell::CoreYields, yields);
     }
     fn as_any(&self) -> &dyn Any {

@@ -175,7 +175,7 @@ pub trait Tile {
     fn boot(&mut self) {}
 
     /// Rare work: timers, gauges, giving back what is no longer needed. Called every few dozen microseconds while the core
-    /// is awake, at least about once a millisecond while it sleeps.
+    /// is awake, once a millisecond while it sleeps, every eight once it has slept for long.
     fn housekeeping(&mut self, _house: &mut House<'_>) {}
 
     /// Once a turn, before any frag, with or without credit.

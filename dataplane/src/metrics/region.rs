@@ -19,22 +19,31 @@ struct Line([AtomicU64; LINE_WORDS]);
 /// Fixed cells at the start of each tile's block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
-#[allow(missing_docs)] // each is described in `Cells::help`
 pub enum Cell {
+    /// Turns that found nothing.
     TurnsIdle = 9,
+    /// Turns that did something.
     TurnsBusy,
+    /// Turns that could do nothing for want of credit.
     TurnsBackpressured,
+    /// Times the tile's housekeeping ran.
     Housekeepings,
+    /// When it last ran, on the machine's clock.
     HeartbeatNs,
+    /// Allocations of the tile's thread after its heap was sealed.
     AllocAfterSeal,
+    /// A `stem::State`.
     State,
+    /// Times the tile's core slept.
     CoreParks,
+    /// How long it slept in all.
+    CoreParkedNs,
+    /// Times it gave its processor away between rounds.
     CoreYields,
-    LayoutEnd,
 }
 
-/// Number of fixed cells.
-const FIXED: usize = Cell::LayoutEnd as usize;
+/// Number of fixed cells, the nine of time included.
+const FIXED: usize = Cell::CoreYields as usize + 1;
 
 /// Cells of one in-link.
 const IN_CELLS: usize = 4;

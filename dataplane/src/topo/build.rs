@@ -97,6 +97,8 @@ struct Seat {
 pub struct Machine {
     plan: Plan,
     metrics: Metrics,
+    /// The number of each instance in `metrics`; none for what is external.
+    cells: Vec<Option<usize>>,
     observers: Vec<Observer>,
     seats: Vec<Option<Seat>>,
     /// One a core, then one for each instance that is not on a core (by its index in the plan).
@@ -108,8 +110,8 @@ pub struct Machine {
 impl Plan {
     /// Takes all links and lays out all counters.
     pub fn build(&self, options: &BuildOptions) -> Result<Machine, BuildError> {
-        let mut core_parkers: Vec<_> = (0..self.cores).map(|_| Some(Parker::new())).collect();
-        let mut own_parkers: Vec<_> = self
+        let core_parkers: Vec<_> = (0..self.cores).map(|_| Some(Parker::new())).collect();
+        let own_parkers: Vec<_> = self
             .tiles
             .iter()
             .map(|t| (!matches!(t.place, Place::Core(_))).then(Parker::new))
@@ -163,22 +165,21 @@ impl Plan {
             observers.push(link.observer());
         }
         let mut metrics = MetricsBuilder::new();
-        for tile in &self.tiles {
-            let names =
-                |links: &[usize]| links.iter().map(|&l| self.links[l].name.clone()).collect();
+        let names = |links: &[usize]| links.iter().map(|&l| self.links[l].name.clone()).collect();
+        let cells = self.tiles.iter().map(|tile| {
             let core = match tile.place {
+                Place::External => return None,
                 Place::Core(core) => Some(core),
-                _ => None,
+                Place::Floating | Place::Nowhere => None,
             };
             let (ins, outs) = (names(&tile.ins), names(&tile.outs));
-            metrics.tile(tile.name, tile.index, core, ins, outs, tile.counters);
-        }
-        // The cells hold what the wakers point to, not the parkers; keep those until a driver takes them.
-        core_parkers.shrink_to_fit();
-        own_parkers.shrink_to_fit();
+            Some(metrics.tile(tile.name, tile.index, core, ins, outs, tile.counters))
+        });
+        let cells = cells.collect();
         Ok(Machine {
             plan: self.clone(),
             metrics: metrics.build(),
+            cells,
             observers,
             seats: seats.into_iter().map(Some).collect(),
             core_parkers,
@@ -211,11 +212,12 @@ impl Machine {
     /// The ends of tile instance `tile`:`index`. Once.
     pub fn wiring(&mut self, tile: &str, index: usize) -> Result<Wiring, BuildError> {
         let (at, seat) = self.take(tile, index, false)?;
+        let cells = self.cells[at].expect("`take` gives tiles only, and each has cells");
         let place = self.plan.tiles[at].place;
         let parker = self.own_parkers[at].take();
         Ok(Wiring {
             names: self.names(at),
-            cells: self.metrics.writer(at),
+            cells: self.metrics.writer(cells),
             seed: self.seed ^ ((at as u64 + 1) << 32),
             place,
             parker,
