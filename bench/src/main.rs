@@ -5,7 +5,6 @@
 #![forbid(unsafe_code)]
 #![allow(dead_code, reason = "the report and the generator serve subcommands that land one by one")]
 
-mod engine;
 mod oracle;
 mod report;
 mod rng;

@@ -9,13 +9,14 @@
     reason = "names of vector files are fixed"
 )]
 
-pub mod asm;
+mod blocks;
 mod chain;
 mod cli;
 mod frames;
 mod headers;
-mod scripts;
-mod sighashes;
+mod keys;
+mod prevouts;
+mod rows;
 mod tally;
 mod txs;
 
@@ -98,12 +99,15 @@ struct Format {
 /// What is walked, in order: the first format that carries a file's name checks it.
 #[rustfmt::skip]
 const FORMATS: &[Format] = &[
-    Format { name: "script-tests",        carries: |name, _| name == "script_tests.json",      check: scripts::script_tests },
-    Format { name: "script-fuzz",         carries: |name, _| name == "script_fuzz.jsonl",      check: scripts::fuzz_rows },
-    Format { name: "opcode-cases",        carries: |name, _| name == "opcode_cases.jsonl",     check: scripts::opcode_rows },
-    Format { name: "signature-cases",     carries: |name, _| name == "signature_cases.jsonl",  check: scripts::signature_rows },
-    Format { name: "sighash-sv-node",     carries: |name, _| name == "sighash.json",           check: sighashes::sv_node },
-    Format { name: "sighash-cases",       carries: |name, _| name == "sighash_cases.jsonl",    check: sighashes::derived },
+    Format { name: "script-rows",         carries: |name, _| consensus::vectors::runner_of(name).is_some(), check: rows::check },
+    Format { name: "sigop-counts",        carries: |name, _| name == "sigop_count_cases.jsonl", check: rows::sigops },
+    Format { name: "wycheproof",          carries: |name, _| name.starts_with("ecdsa_secp256k1") && name.ends_with(".json"), check: keys::wycheproof },
+    Format { name: "block-prevouts",      carries: |name, _| name.ends_with("_prevouts.jsonl"), check: prevouts::rows },
+    Format { name: "block-raw",           carries: blocks::is_raw,                             check: blocks::raw },
+    Format { name: "blocks-framed-bz2",   carries: |name, _| blocks::is_framed(name),          check: blocks::framed },
+    Format { name: "blocks-in-text",      carries: |name, _| name == "reorgtest.hex",          check: blocks::text },
+    Format { name: "blocks-in-json",      carries: |name, _| name == "rpc_getblockstats.json", check: blocks::json },
+    Format { name: "coins-spent-bz2",     carries: |name, _| name.starts_with("coins_spent_"), check: prevouts::coins_spent },
     Format { name: "chain-parameters",    carries: |name, _| name == "chainparams.json",       check: chain::params },
     Format { name: "difficulty-cases",    carries: |name, _| name == "difficulty_cases.json",  check: chain::difficulty },
     Format { name: "daa-rows",            carries: |name, _| name.starts_with("daa_") && name.ends_with(".jsonl"), check: chain::daa_rows },
@@ -113,6 +117,8 @@ const FORMATS: &[Format] = &[
     Format { name: "chain-work-table",    carries: |name, _| name.ends_with(".csv"),           check: headers::csv },
     Format { name: "p2p-frames",          carries: |name, _| name == "p2p_messages.json",      check: frames::check },
     Format { name: "bitcoin-tx-cases",    carries: |name, _| name == "bitcoin-util-test.json", check: cli::check },
+    Format { name: "transaction-json",    carries: |name, path| path.contains("util/data/") && name.ends_with(".json"), check: cli::transaction_json },
+    Format { name: "sha256-sum",          carries: |name, _| name.ends_with(".sha256"),        check: txs::sha256_sum },
     Format { name: "transaction",         carries: txs::is_transaction,                        check: txs::check },
 ];
 
@@ -151,7 +157,7 @@ pub fn main(args: &Args) -> ExitCode {
         let mut tally = Tally::default();
         match std::fs::read(args.root.join(path)) {
             Ok(bytes) => {
-                (format.check)(&File { root: &args.root, path, bytes: &bytes }, &mut tally)
+                (format.check)(&File { root: &args.root, path, bytes: &bytes }, &mut tally);
             }
             Err(error) => tally.fail("file", "readable", &error.to_string()),
         }

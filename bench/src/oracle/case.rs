@@ -1,8 +1,8 @@
 //! A case: one input to verify, and what somebody says about it.
 
-use crate::engine::Engine;
-use consensus::script::{Flags, ScriptError};
+use consensus::script::{Flags, Outcome, ScriptError, TxContext};
 use consensus::tx::{TxLayout, parse};
+use consensus::vectors::judge;
 use serde_json::{Value, json};
 use std::fmt;
 
@@ -88,18 +88,20 @@ impl Case {
         self.flags.has_any(Flags::CHRONICLE.with(Flags::UTXO_AFTER_CHRONICLE))
     }
 
-    /// What our engine says.
-    pub fn ours(&self, engine: &mut Engine) -> Said {
+    /// What our engine says, run in every way it can be run; ways that differ are no verdict.
+    pub fn ours(&self) -> Said {
         let mut layout = TxLayout::default();
         let view = match parse(&self.tx, &mut layout) {
             Ok(view) => view,
             Err(error) => return Said::Odd(error.to_string()),
         };
-        engine.next_transaction();
-        match engine.verify(view, self.input, self.value_sat, &self.locking, self.flags) {
-            Ok(Ok(())) => Said::Accepted,
-            Ok(Err(error)) => Said::Rejected(Some(error)),
-            Err(why) => Said::Odd(why),
+        let unlocking = view.input(self.input).unlocking_script;
+        let context = TxContext::new(view, self.input, self.value_sat);
+        match judge(unlocking, &self.locking, self.flags, context) {
+            Ok(Outcome::Accepted) => Said::Accepted,
+            Ok(Outcome::Rejected(error)) => Said::Rejected(Some(error)),
+            Ok(other) => Said::Odd(format!("{other:?}")),
+            Err(failure) => Said::Odd(format!("{} but {}", failure.want, failure.got)),
         }
     }
 

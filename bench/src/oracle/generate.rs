@@ -6,7 +6,6 @@
 
 use super::case::{Case, Kind};
 use crate::rng::Rng;
-use crate::vectors::asm::push_number;
 use consensus::hash::{hash160, sha256};
 use consensus::script::{Budget, Flags, opcode};
 use consensus::sighash::SighashCache;
@@ -108,7 +107,7 @@ fn spending(rng: &mut Rng, unlocking: Vec<u8>) -> (Tx, usize) {
             coin: None,
         });
     }
-    for _ in 0..1 + rng.below(3) {
+    for _ in 0..=rng.below(3) {
         let len = rng.below(30) as usize;
         let locking_script = rng.bytes(len);
         tx.outputs.push(TxOut { value_sat: rng.below(1 << 40) as i64, locking_script });
@@ -149,7 +148,7 @@ fn script(rng: &mut Rng, flags: Flags) -> Case {
 
 fn mutated(rng: &mut Rng, flags: Flags) -> Case {
     let mut case = script(rng, flags);
-    for _ in 0..1 + rng.below(3) {
+    for _ in 0..=rng.below(3) {
         let len = case.locking.len() as u64;
         if len == 0 {
             break;
@@ -204,6 +203,32 @@ fn push(rng: &mut Rng, script: &mut Vec<u8>) {
         }
         _ => script.extend([2, rng.below(256) as u8, *rng.pick(&[0x00, 0x80])]),
     }
+}
+
+/// A number as the shortest push: its own opcode for -1 to 16.
+fn push_number(script: &mut Vec<u8>, number: i64) {
+    match number {
+        0 => script.push(opcode::OP_0),
+        -1 | 1..=16 => script.push((i64::from(opcode::OP_RESERVED) + number) as u8),
+        _ => opcode::write_push(script, &number_bytes(number)),
+    }
+}
+
+/// Little-endian with the sign in the top bit, shortest form.
+fn number_bytes(number: i64) -> Vec<u8> {
+    let mut rest = number.unsigned_abs();
+    let mut bytes = Vec::new();
+    while rest > 0 {
+        bytes.push(rest as u8);
+        rest >>= 8;
+    }
+    let sign = if number < 0 { 0x80 } else { 0 };
+    match bytes.last_mut() {
+        Some(top) if *top & 0x80 != 0 => bytes.push(sign),
+        Some(top) => *top |= sign,
+        None => {}
+    }
+    bytes
 }
 
 /// How many items an opcode takes and leaves, for those that just work on the stack.
@@ -311,7 +336,7 @@ fn grow(rng: &mut Rng, script: &mut Vec<u8>, depth: &mut i64, items: u64, nest: 
             }
             8 => script.push(rng.next() as u8),
             9 if rng.one_in(4) => {
-                script.push(*rng.pick(&[0x6a, 0x6c, 0x50, 0x89, 0x8a, 0xba, 0xff, 0x67, 0x68]))
+                script.push(*rng.pick(&[0x6a, 0x6c, 0x50, 0x89, 0x8a, 0xba, 0xff, 0x67, 0x68]));
             }
             10 if rng.one_in(4) => multisig_of_rubbish(rng, script, depth),
             _ => {
@@ -358,7 +383,7 @@ fn public(rng: &mut Rng, key: &SecretKey) -> Vec<u8> {
         0 | 1 => public.serialize_uncompressed().to_vec(),
         2 => {
             let mut hybrid = public.serialize_uncompressed().to_vec();
-            hybrid[0] = 6 + (hybrid[64] & 1) ^ u8::from(rng.one_in(4));
+            hybrid[0] = (6 + (hybrid[64] & 1)) ^ u8::from(rng.one_in(4));
             hybrid
         }
         _ => public.serialize().to_vec(),

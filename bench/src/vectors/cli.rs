@@ -21,9 +21,19 @@ pub fn check(file: &File<'_>, tally: &mut Tally) {
     }
 }
 
+/// One of the JSON transactions that the cases name, by itself.
+pub fn transaction_json(file: &File<'_>, tally: &mut Tally) {
+    tally.row("file", printed(file.name(), file.bytes));
+}
+
 fn one(file: &File<'_>, output: &str) -> Held {
     let bytes = file.beside(output).map_err(wanted(output))?;
-    let text = String::from_utf8_lossy(&bytes);
+    printed(output, &bytes)
+}
+
+/// Checks a transaction as the program prints it: hex, or JSON that describes it.
+fn printed(output: &str, bytes: &[u8]) -> Held {
+    let text = String::from_utf8_lossy(bytes);
     let (hex, says) = if std::path::Path::new(output).extension().is_some_and(|kind| kind == "json")
     {
         let says: Value = serde_json::from_str(&text).map_err(wanted("JSON"))?;

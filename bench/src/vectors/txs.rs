@@ -5,6 +5,7 @@
 
 use super::File;
 use super::tally::{Differs, Held, Tally, same, same_as, that, wanted};
+use consensus::hash::sha256;
 use consensus::tx::{TxIdHasher, TxLayout, TxView, parse};
 
 /// Whether a file's name says that it holds one transaction.
@@ -68,5 +69,24 @@ pub fn round_trip(view: &TxView<'_>) -> Held {
         if let Some(txid) = pieces.advance(61) {
             return same(&view.txid(), &txid);
         }
+    }
+}
+
+/// `<digest>  <file>`: the digest of a file that lies beside this one.
+pub fn sha256_sum(file: &File<'_>, tally: &mut Tally) {
+    let text = String::from_utf8_lossy(file.bytes);
+    for (number, line) in text.lines().enumerate() {
+        let held = (|| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [digest, name] = words[..] else {
+                return Err(Differs {
+                    want: "a digest and a name".to_owned(),
+                    got: line.to_owned(),
+                });
+            };
+            let bytes = file.beside(name).map_err(wanted(name))?;
+            same_as("digest", &digest.to_owned(), &hex::encode(sha256(&bytes)))
+        })();
+        tally.row(number + 1, held);
     }
 }

@@ -53,6 +53,7 @@ const EMPTY_NAMES: [&str; 6] =
 /// Finds every banned item and every file name that says nothing.
 pub fn check(sources: &[Source]) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let for_tests = files_for_tests(sources);
     for source in sources.iter().filter(|source| source.is_rust()) {
         let name = source.path.rsplit('/').next().unwrap_or_default();
         if EMPTY_NAMES.contains(&name) && !source.path.contains("/tests/") {
@@ -63,8 +64,11 @@ pub fn check(sources: &[Source]) -> Vec<Finding> {
             ));
         }
         let code = lex::code_only(&source.text);
-        let product =
-            if is_test_file(&source.path) { String::new() } else { lex::product_only(&code) };
+        let product = if is_test_file(&source.path, &for_tests) {
+            String::new()
+        } else {
+            lex::product_only(&code)
+        };
         for (item, place, instead) in BANS {
             let text = if place == Where::Everywhere { &code } else { &product };
             if !holds(place, &source.path) {
@@ -89,14 +93,27 @@ fn holds(place: Where, path: &str) -> bool {
     }
 }
 
+/// Paths (without `.rs`) of modules that some file declares under a test attribute.
+fn files_for_tests(sources: &[Source]) -> Vec<String> {
+    let mut paths = Vec::new();
+    for source in sources.iter().filter(|source| source.is_rust()) {
+        let (folder, name) = source.path.rsplit_once('/').unwrap_or(("", &source.path));
+        let folder = match name {
+            "lib.rs" | "main.rs" | "mod.rs" => folder.to_owned(),
+            _ => source.path.trim_end_matches(".rs").to_owned(),
+        };
+        for module in lex::test_modules(&lex::code_only(&source.text)) {
+            paths.push(format!("{folder}/{module}"));
+        }
+    }
+    paths
+}
+
 /// Files that are compiled for tests only.
-fn is_test_file(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or_default();
+fn is_test_file(path: &str, for_tests: &[String]) -> bool {
+    let stem = path.trim_end_matches(".rs");
     ["/tests/", "/benches/", "/fuzz/"].iter().any(|folder| path.contains(folder))
-        || name == "tests.rs"
-        || name.ends_with("_tests.rs")
-        || name.ends_with("_test.rs")
-        || name == "loom.rs"
+        || for_tests.iter().any(|module| stem == module || path.starts_with(&format!("{module}/")))
 }
 
 #[cfg(test)]
@@ -112,6 +129,19 @@ mod tests {
         let text = "//! x\nfn f() { a.unwrap(); }\n#[cfg(test)]\nmod tests {\n fn g() { a.unwrap(); dbg!(1); }\n}\n";
         assert_eq!(lines_found("bench/src/x.rs", text), [5, 2]);
         assert_eq!(lines_found("bench/tests/x.rs", text), [5]);
+    }
+
+    #[test]
+    fn a_file_that_is_a_module_for_tests_may_unwrap() {
+        let root =
+            Source::planted("relay/src/lib.rs", "//! x\nmod a;\n#[cfg(loom)]\nmod models;\n");
+        let model = Source::planted("relay/src/models.rs", "//! x\nfn f() { a.unwrap(); }\n");
+        let product = Source::planted("relay/src/a.rs", "//! x\nfn f() { a.unwrap(); }\n");
+        let found = check(&[root, model, product]);
+        assert_eq!(
+            found.iter().map(|finding| finding.path.as_str()).collect::<Vec<_>>(),
+            ["relay/src/a.rs"]
+        );
     }
 
     #[test]

@@ -125,6 +125,22 @@ pub fn product_only(code: &str) -> String {
     chars.into_iter().collect()
 }
 
+/// Names of modules that stand in files of their own and are declared for tests only. Takes what [`code_only`] gives.
+pub fn test_modules(code: &str) -> Vec<String> {
+    let product = product_only(code);
+    let declared = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter_map(|line| {
+            let line = line.trim().strip_suffix(';')?;
+            let line =
+                line.strip_prefix("pub ").or(line.strip_prefix("pub(crate) ")).unwrap_or(line);
+            line.strip_prefix("mod ").map(|name| name.trim().to_owned())
+        });
+        lines.collect()
+    };
+    let kept = declared(&product);
+    declared(code).into_iter().filter(|name| !kept.contains(name)).collect()
+}
+
 fn is_for_tests(attribute: &str) -> bool {
     let inner: String = attribute.chars().filter(|c| !c.is_whitespace()).collect();
     let is_cfg = inner.starts_with("#[cfg(");
@@ -221,6 +237,12 @@ mod tests {
             assert_eq!(!find_word(&product, name).is_empty(), stays, "{name}\n{product}");
         }
         assert_eq!(product.lines().count(), text.lines().count());
+    }
+
+    #[test]
+    fn modules_declared_for_tests_are_named() {
+        let text = "mod a;\n#[cfg(all(loom, test))]\nmod b;\n#[cfg(not(loom))]\npub mod c;\n";
+        assert_eq!(test_modules(text), ["b"]);
     }
 
     #[test]
