@@ -7,15 +7,18 @@
 
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod block;
 pub mod hash;
 pub mod header;
 pub mod merkle;
 pub mod params;
 pub mod pow;
+pub mod proof;
 pub mod rules;
 pub mod script;
 pub mod sighash;
+pub mod teranode;
 pub mod tx;
 #[cfg(any(test, feature = "vectors"))]
 pub mod vectors;
