@@ -1,0 +1,176 @@
+//! How the coins of a plan come to be: coinbases, split in two steps.
+//!
+//! A coinbase pays one split transaction, each of whose outputs pays one transaction that makes up to [`OUTPUTS_MAX`] coins of
+//! the plan. Both steps stay far below the size and signature-operation limits of the oldest era (1,000,000 bytes and 20,000
+//! per transaction; SV Node: consensus.h).
+
+use crate::plan::{CoinPlan, Lock, Plan};
+use crate::{scripts, sign};
+use consensus::hash::TxId;
+use consensus::tx::{Coin, OutPoint, SEQUENCE_FINAL, Tx, TxIn, TxOut};
+use rayon::prelude::*;
+
+/// Outputs of one split.
+pub const OUTPUTS_MAX: usize = 500;
+
+/// A coin the workload can spend.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnCoin {
+    /// Where it is.
+    pub outpoint: OutPoint,
+    /// Its value.
+    pub value_sat: u64,
+    pub(crate) lock: Lock,
+}
+
+/// The fan-out of a plan: transactions in an order that respects parents, and the coins they make in the plan's order.
+#[derive(Debug)]
+pub struct FanOut {
+    /// First the splits of the coinbases, then the splits of those.
+    pub txs: Vec<Vec<u8>>,
+    /// One for each coin of the plan.
+    pub coins: Vec<OwnCoin>,
+}
+
+/// Coins of the plan that hang on one coinbase: groups of up to [`OUTPUTS_MAX`].
+type Bundle<'a> = Vec<&'a [CoinPlan]>;
+
+impl Plan {
+    /// How many coinbases of `reward_sat` the plan needs.
+    pub fn coinbases_needed(&self, reward_sat: u64) -> usize {
+        self.bundles(reward_sat).len()
+    }
+
+    /// The locking script coinbase `i` must pay to.
+    pub fn coinbase_script(&self, i: usize) -> Vec<u8> {
+        scripts::pay_to_key_hash(&self.keys.at(i).hash)
+    }
+
+    /// Splits `coinbases` (txids of transactions whose output 0 pays `reward_sat` to [`Plan::coinbase_script`] of their place).
+    pub fn fan_out(&self, coinbases: &[TxId], reward_sat: u64) -> FanOut {
+        let bundles = self.bundles(reward_sat);
+        assert!(
+            coinbases.len() >= bundles.len(),
+            "the plan needs {} coinbases of {reward_sat} satoshi but got {}",
+            bundles.len(),
+            coinbases.len()
+        );
+        let mut first = Vec::new();
+        let mut second = Vec::new();
+        let mut coins = Vec::with_capacity(self.coins.len());
+        for (i, bundle) in bundles.iter().enumerate() {
+            let source = OwnCoin {
+                outpoint: OutPoint { txid: coinbases[i], vout: 0 },
+                value_sat: reward_sat,
+                lock: Lock::Key((i % self.keys.len()) as u32),
+            };
+            let outputs: Vec<CoinPlan> = bundle
+                .iter()
+                .enumerate()
+                .map(|(g, group)| CoinPlan {
+                    lock: Lock::Key(((i + g) % self.keys.len()) as u32),
+                    value_sat: self.group_cost(group),
+                })
+                .collect();
+            let split = self.split(&source, &outputs);
+            let txid = TxId::of(&split);
+            first.push(split);
+            let leaves: Vec<(Vec<u8>, Vec<OwnCoin>)> = bundle
+                .par_iter()
+                .zip(outputs.par_iter())
+                .enumerate()
+                .map(|(vout, (group, from))| {
+                    let outpoint = OutPoint { txid, vout: vout as u32 };
+                    let source = OwnCoin { outpoint, value_sat: from.value_sat, lock: from.lock };
+                    let bytes = self.split(&source, group);
+                    let txid = TxId::of(&bytes);
+                    (bytes, own(txid, group))
+                })
+                .collect();
+            for (bytes, made) in leaves {
+                second.push(bytes);
+                coins.extend(made);
+            }
+        }
+        first.append(&mut second);
+        FanOut { txs: first, coins }
+    }
+
+    fn bundles(&self, reward_sat: u64) -> Vec<Bundle<'_>> {
+        let mut bundles: Vec<Bundle<'_>> = Vec::new();
+        let mut room_sat = 0;
+        for group in self.coins.chunks(OUTPUTS_MAX) {
+            let cost = self.group_cost(group);
+            let usable_sat = reward_sat.saturating_sub(self.split_fee(OUTPUTS_MAX));
+            assert!(
+                cost <= usable_sat,
+                "a group of coins costs {cost}, a coinbase has {usable_sat}"
+            );
+            match bundles.last_mut() {
+                Some(bundle) if bundle.len() < OUTPUTS_MAX && cost <= room_sat => {
+                    bundle.push(group);
+                    room_sat -= cost;
+                }
+                _ => {
+                    bundles.push(vec![group]);
+                    room_sat = usable_sat - cost;
+                }
+            }
+        }
+        bundles
+    }
+
+    fn group_cost(&self, group: &[CoinPlan]) -> u64 {
+        group.iter().map(|c| c.value_sat).sum::<u64>() + self.split_fee(group.len())
+    }
+
+    fn split_fee(&self, outputs: usize) -> u64 {
+        let bytes = 160 + 34 * outputs as u64;
+        bytes * self.options.fee_sat_per_kb / 1_000 + 1
+    }
+
+    /// One transaction from `source` to `outputs`; what remains is its fee, except a large rest, which goes back.
+    fn split(&self, source: &OwnCoin, outputs: &[CoinPlan]) -> Vec<u8> {
+        let mut tx = Tx {
+            version: 1,
+            inputs: vec![TxIn {
+                prev: source.outpoint,
+                unlocking_script: Vec::new(),
+                sequence: SEQUENCE_FINAL,
+                coin: Some(Coin {
+                    value_sat: source.value_sat,
+                    locking_script: sign::locking_script(&self.keys, source.lock),
+                }),
+            }],
+            outputs: outputs
+                .iter()
+                .map(|c| TxOut {
+                    value_sat: c.value_sat as i64,
+                    locking_script: sign::locking_script(&self.keys, c.lock),
+                })
+                .collect(),
+            lock_time: 0,
+        };
+        let paid: u64 = outputs.iter().map(|c| c.value_sat).sum();
+        let change =
+            source.value_sat - paid - self.split_fee(outputs.len()).min(source.value_sat - paid);
+        if change > 100_000 {
+            let locking_script = sign::locking_script(&self.keys, source.lock);
+            tx.outputs.push(TxOut { value_sat: change as i64, locking_script });
+        }
+        sign::sign(&self.keys, &mut tx, &[source.lock]);
+        tx.to_bytes()
+    }
+}
+
+fn own(txid: TxId, group: &[CoinPlan]) -> Vec<OwnCoin> {
+    group
+        .iter()
+        .enumerate()
+        .map(|(vout, c)| OwnCoin {
+            outpoint: OutPoint { txid, vout: vout as u32 },
+            value_sat: c.value_sat,
+            lock: c.lock,
+        })
+        .collect()
+}
