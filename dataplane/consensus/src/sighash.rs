@@ -165,7 +165,7 @@ impl SighashCache {
         }
         budget.charge_hashed(36 * view.input_count() as u64)?;
         let hash = gather::<36>(view.input_count(), |i, out| {
-            out.copy_from_slice(&view.input_bytes(i)[..36])
+            out.copy_from_slice(&view.input_bytes(i)[..36]);
         });
         Ok(*self.prevouts.insert(hash))
     }
@@ -399,4 +399,120 @@ fn sha256d(parts: &[&[u8]]) -> [u8; 32] {
         state.update(part);
     }
     Sha256::digest(state.finalize()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash::TxId;
+    use crate::tx::{self, OutPoint, Tx, TxIn, TxLayout, TxOut};
+
+    fn transaction(inputs: usize, script_bytes: usize) -> Vec<u8> {
+        Tx {
+            version: 2,
+            inputs: (0..inputs)
+                .map(|i| TxIn {
+                    prev: OutPoint { txid: TxId([i as u8; 32]), vout: i as u32 },
+                    unlocking_script: vec![0x51; script_bytes],
+                    sequence: i as u32,
+                    coin: None,
+                })
+                .collect(),
+            outputs: vec![TxOut { value_sat: 1, locking_script: vec![0x51; 25] }; 3],
+            lock_time: 9,
+        }
+        .to_bytes()
+    }
+
+    fn charged(body: impl FnOnce(&mut Budget)) -> u64 {
+        let mut budget = Budget::UNLIMITED;
+        body(&mut budget);
+        u64::MAX - budget.hashed_bytes
+    }
+
+    #[test]
+    fn sixty_thousand_inputs_of_ten_megabytes_hash_blanked_inputs_once_in_front() {
+        // Naively 60,000 digests of 10 MB are 600 GB. Scripts of other inputs are blank, and what stands in front of an
+        // input was hashed for the one before; what stands behind has to be hashed each time: 41 bytes an input.
+        let inputs = 60_000;
+        let bytes = transaction(inputs, 126);
+        assert!(bytes.len() > 10_000_000);
+        let mut layout = TxLayout::new();
+        let view = tx::parse(&bytes, &mut layout).expect("a transaction");
+        let mut cache = SighashCache::new();
+        let mut digest = |input: usize| {
+            charged(|budget| {
+                cache.digest(&view, input, 1, 0, &[0x51; 25], false, budget).expect("no bound");
+            })
+        };
+        for (input, blanks) in
+            [(0, inputs - 1), (1, inputs - 1), (2, inputs - 2), (59_000, inputs - 3), (59_001, 999)]
+        {
+            let cost = digest(input);
+            assert!(cost.abs_diff(blanks as u64 * 41) < 600, "input {input}: {cost}");
+        }
+        assert!(digest(59_999) < 60_000);
+        let all = (0..inputs as u64).map(|i| (inputs as u64 - i) * 41 + 400).sum::<u64>();
+        assert!(all < 75_000_000_000);
+    }
+
+    #[test]
+    fn the_parts_all_inputs_share_are_hashed_once() {
+        let bytes = transaction(100, 10);
+        let mut layout = TxLayout::new();
+        let view = tx::parse(&bytes, &mut layout).expect("a transaction");
+        let mut cache = SighashCache::new();
+        let mut digest = |input: usize, hash_type: u32| {
+            charged(|budget| {
+                cache
+                    .digest(&view, input, hash_type, 5, &[0x51; 25], true, budget)
+                    .expect("no bound");
+            })
+        };
+        assert!(digest(0, 0x41) > 4_000);
+        assert!(digest(1, 0x41) < 256);
+        assert!(digest(99, 0xc3) < 256);
+    }
+
+    #[test]
+    fn a_digest_above_the_budget_is_not_made() {
+        let bytes = transaction(100, 10);
+        let mut layout = TxLayout::new();
+        let view = tx::parse(&bytes, &mut layout).expect("a transaction");
+        let mut budget = Budget { hashed_bytes: 3_000, ..Budget::UNLIMITED };
+        for fork_id in [false, true] {
+            let got = SighashCache::new().digest(&view, 0, 0x41, 0, &[], fork_id, &mut budget);
+            assert_eq!(got, Err(BudgetPart::HashedBytes));
+        }
+    }
+
+    #[test]
+    fn single_without_its_output_signs_one_in_the_original_digest_and_zeros_in_the_other() {
+        let bytes = transaction(5, 1);
+        let mut layout = TxLayout::new();
+        let view = tx::parse(&bytes, &mut layout).expect("a transaction");
+        let mut cache = SighashCache::new();
+        let mut digest = |hash_type: u32, fork_id: bool| {
+            cache
+                .digest(&view, 4, hash_type, 0, &[], fork_id, &mut Budget::UNLIMITED.clone())
+                .expect("no bound")
+        };
+        assert_eq!(digest(0x03, false), ONE);
+        assert_eq!(digest(0x63, true), ONE, "Chronicle's opt-in is the original digest");
+        assert_ne!(digest(0x43, true), ONE);
+    }
+
+    #[test]
+    #[should_panic(expected = "without a reset")]
+    fn a_cache_is_not_used_for_two_transactions() {
+        let mut cache = SighashCache::new();
+        for inputs in [1, 2] {
+            let bytes = transaction(inputs, 1);
+            let mut layout = TxLayout::new();
+            let view = tx::parse(&bytes, &mut layout).expect("a transaction");
+            cache
+                .digest(&view, 0, 1, 0, &[], false, &mut Budget::UNLIMITED.clone())
+                .expect("no bound");
+        }
+    }
 }

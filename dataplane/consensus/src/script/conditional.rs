@@ -24,6 +24,10 @@ impl ConditionalTracker {
         Self { frames: Vec::with_capacity(frames), false_frames: 0 }
     }
 
+    pub fn reserved_bytes(&self) -> usize {
+        self.frames.capacity() * size_of::<Frame>()
+    }
+
     #[inline]
     pub fn clear(&mut self) {
         self.frames.clear();

@@ -197,16 +197,16 @@ impl<S: SigCheck> Exec<'_, S> {
             }
             OP_TOALTSTACK..=OP_TUCK => self.stack_opcode(opcode)?,
             OP_CAT..=OP_EQUALVERIFY | OP_LSHIFT | OP_RSHIFT | OP_SUBSTR..=OP_RIGHT => {
-                self.byte_opcode(opcode)?
+                self.byte_opcode(opcode)?;
             }
             OP_1ADD..=OP_MOD | OP_BOOLAND..=OP_WITHIN | OP_LSHIFTNUM | OP_RSHIFTNUM => {
-                self.number_opcode(opcode)?
+                self.number_opcode(opcode)?;
             }
             OP_RIPEMD160..=OP_HASH256 => self.hash_opcode(opcode)?,
             OP_CODESEPARATOR => self.frame.code_start = self.frame.at,
             OP_CHECKSIG | OP_CHECKSIGVERIFY => self.check_sig(opcode == OP_CHECKSIGVERIFY)?,
             OP_CHECKMULTISIG | OP_CHECKMULTISIGVERIFY => {
-                self.check_multisig(opcode == OP_CHECKMULTISIGVERIFY)?
+                self.check_multisig(opcode == OP_CHECKMULTISIGVERIFY)?;
             }
             _ => return Err(ScriptError::BadOpcode.into()),
         }
@@ -281,9 +281,9 @@ impl<S: SigCheck> Exec<'_, S> {
         match opcode {
             OP_TOALTSTACK => {
                 stack.need(1)?;
-                stack.to_alt();
+                stack.move_to_alt();
             }
-            OP_FROMALTSTACK => stack.from_alt()?,
+            OP_FROMALTSTACK => stack.move_from_alt()?,
             OP_2DROP => {
                 stack.need(2)?;
                 stack.pop_many(2);

@@ -73,6 +73,15 @@ impl Scratch {
         )
     }
 
+    /// Bytes of memory held, used or not.
+    pub fn reserved_bytes(&self) -> usize {
+        self.stack.reserved_bytes()
+            + self.open.reserved_bytes()
+            + self.code.capacity()
+            + self.needle.capacity()
+            + self.redeem.capacity()
+    }
+
     fn with_capacity(items: usize, arena_bytes: usize, code_bytes: usize) -> Self {
         Self {
             stack: Stack::with_capacity(items, arena_bytes),

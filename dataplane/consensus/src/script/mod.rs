@@ -32,6 +32,9 @@ mod script_code;
 mod sigcheck;
 mod stack;
 
+#[cfg(test)]
+mod tests;
+
 use crate::sighash::SighashCache;
 use crate::tx::TxView;
 

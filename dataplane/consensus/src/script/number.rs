@@ -173,7 +173,7 @@ impl Number<'_> {
             Number::Small(value) => IBig::from(value),
             Number::Big(bytes) => {
                 let (&last, body) = bytes.split_last().expect("a big number has bytes");
-                let magnitude = if last & 0x7f == 0 {
+                let magnitude = if matches!(last, 0 | 0x80) {
                     UBig::from_le_bytes(body)
                 } else if last & 0x80 == 0 {
                     UBig::from_le_bytes(bytes)

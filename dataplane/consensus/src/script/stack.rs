@@ -94,9 +94,19 @@ impl Stack {
         Self {
             main: Vec::with_capacity(items),
             alt: Vec::with_capacity(items),
+            kept: Vec::with_capacity(items),
+            live: Vec::with_capacity(items),
             arena: Vec::with_capacity(bytes),
             ..Self::default()
         }
+    }
+
+    pub fn reserved_bytes(&self) -> usize {
+        let spans = self.main.capacity()
+            + self.alt.capacity()
+            + self.kept.capacity()
+            + self.live.capacity();
+        spans * size_of::<Span>() + self.arena.capacity()
     }
 
     /// Empties everything; keeps the memory.
@@ -226,12 +236,12 @@ impl Stack {
         self.main[len - count..].rotate_left(by);
     }
 
-    pub fn to_alt(&mut self) {
+    pub fn move_to_alt(&mut self) {
         let span = self.main.pop().expect("the caller asked need() first");
         self.alt.push(span);
     }
 
-    pub fn from_alt(&mut self) -> Result<(), ScriptError> {
+    pub fn move_from_alt(&mut self) -> Result<(), ScriptError> {
         let span = self.alt.pop().ok_or(ScriptError::InvalidAltstackOperation)?;
         self.main.push(span);
         Ok(())
@@ -392,7 +402,7 @@ mod tests {
         assert_eq!(stack.memory_used(), 42);
         stack.push_bytes(&[1; 26]).expect("100 of 100");
         assert_eq!(stack.push(Span::EMPTY), Err(ScriptError::StackSize));
-        stack.to_alt();
+        stack.move_to_alt();
         assert_eq!(stack.memory_used(), 100);
         stack.clear_alt();
         assert_eq!(stack.memory_used(), 42);

@@ -65,6 +65,30 @@ fn walk_shared(index: usize) {
     }
 }
 
+/// Sampled rows that every checkout has.
+const COMMITTED: &[(&str, usize)] = &[
+    ("opcode_cases.jsonl", 765),
+    ("script_fuzz.jsonl", 1000),
+    ("signature_cases.jsonl", 359),
+    ("sighash_cases.jsonl", 250),
+];
+
+#[test]
+fn the_rows_committed_here_pass_without_the_shared_vectors() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/derived-svnode-1.2.2");
+    for (name, rows) in COMMITTED {
+        walk(&root.join(name), *rows);
+    }
+}
+
+#[test]
+fn a_runner_notices_a_wrong_result() {
+    let row = serde_json::json!([97, "pre", 1, [], [], 0, "61740087", "EVAL_FALSE"]);
+    let failure =
+        runner_of("opcode_cases.jsonl").expect("known")(&row).expect("a row").expect_err("wrong");
+    assert_eq!((failure.want.as_str(), failure.got.as_str()), ("EVAL_FALSE", "OK"));
+}
+
 #[test]
 fn script_tests_end_with_the_exact_error() {
     walk_shared(0);
