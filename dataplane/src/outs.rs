@@ -4,7 +4,7 @@
 //! kept here and written to the metrics once a turn; sleepers at the other end are woken once a turn and link.
 
 use ring::park::Waker;
-use ring::{Kind, LargeFrag, NoCredit, Producer, Refused};
+use ring::{Kind, LargeFrag, NotSent, Producer, Refused};
 
 use crate::metrics::{Cell, LinkCells, TileCells};
 use crate::tile::{Out, Seq, Sig, Stamp};
@@ -128,16 +128,12 @@ impl Outs {
     pub fn publish(&mut self, out: Out, sig: Sig, bytes: &[u8]) -> Option<Seq> {
         let born = self.born.0;
         let port = &mut self.ports[out.index()];
-        match port.producer.publish(sig, born, bytes) {
-            Ok(seq) => {
-                self.sent(out, bytes.len());
-                Some(seq)
-            }
-            Err(NoCredit) => {
-                self.full(out);
-                None
-            }
-        }
+        let Ok(seq) = port.producer.publish(sig, born, bytes) else {
+            self.full(out);
+            return None;
+        };
+        self.sent(out, bytes.len());
+        Some(seq)
     }
 
     /// As [`publish`](Self::publish), but the frag is built in place: `fill` gets the link's next slot, an mtu of bytes with
@@ -183,6 +179,27 @@ impl Outs {
         let seq = self.ports[out.index()].producer.commit(sig, len, self.born.0);
         self.sent(out, len);
         seq
+    }
+
+    /// Publishes a whole frag of any size on `out`: in line up to the mtu, through the arena above it. Nothing is published
+    /// (and on a `Shed` link it is counted) where there is no credit, or where the arena refuses.
+    ///
+    /// `source` is whoever the frag comes from: one source has at most one large frag in the arena.
+    pub fn publish_any(
+        &mut self,
+        out: Out,
+        sig: Sig,
+        bytes: &[u8],
+        source: u64,
+    ) -> Result<Seq, NotSent> {
+        let port = &mut self.ports[out.index()];
+        let sent = port.producer.publish_any(sig, self.born.0, bytes, source);
+        match sent {
+            Ok(_) => self.sent(out, bytes.len()),
+            Err(_) if port.kind == Kind::Shed => self.dropped(out),
+            Err(_) => {}
+        }
+        sent
     }
 
     /// Room in the arena of `out` for a frag of `bytes` from `source`, before its first byte is there.
@@ -288,13 +305,18 @@ impl Outs {
 
     #[cold]
     fn full(&mut self, out: Out) {
-        let port = &mut self.ports[out.index()];
+        let port = &self.ports[out.index()];
         assert!(
             port.kind != Kind::Lossless,
             "published on {} without credit: the tile's BURST is below what it publishes in one call, or a hook did not \
              look at the credit",
             port.producer.name()
         );
+        self.dropped(out);
+    }
+
+    fn dropped(&mut self, out: Out) {
+        let port = &mut self.ports[out.index()];
         port.delta.dropped += 1;
         if !port.touched {
             port.touched = true;

@@ -160,12 +160,12 @@ impl<T: Tile, C: Clock> Stem<T, C> {
 
         let (turn, regime, cell) = match (busy, blocked) {
             (Busy::Yes, _) => (Turn::Busy, Regime::Processing, Cell::TurnsBusy),
-            (Busy::No, true) => {
+            (Busy::Waiting, _) | (Busy::No, true) => {
                 (Turn::Backpressured, Regime::Backpressure, Cell::TurnsBackpressured)
             }
             (Busy::No, false) => (Turn::Idle, Regime::CaughtUp, Cell::TurnsIdle),
         };
-        if blocked {
+        if turn == Turn::Backpressured || blocked {
             self.outs.blame(u64::from(T::BURST));
         }
         let end = self.clock.now();
@@ -321,5 +321,56 @@ impl Tempo {
         }
         self.due = now + self.async_min + (rng.next_u64() & (self.async_min - 1));
         event
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::{prop_assert, prop_assert_eq, proptest};
+
+    proptest! {
+        #[test]
+        fn housekeeping_is_rearmed_between_one_and_two_tempos(seed: u64, outs in 0_usize..40, lg in 1_u32..20) {
+            let mut rng = Rng::new(seed);
+            let mut tempo = Tempo::new(outs, 1 << lg, &mut rng);
+            prop_assert!(tempo.async_min.is_power_of_two());
+            let mut now = 0;
+            for _ in 0..200 {
+                now = tempo.due.max(now);
+                tempo.next_event(now, &mut rng);
+                let gap = tempo.due - now;
+                prop_assert!((tempo.async_min..2 * tempo.async_min).contains(&gap));
+            }
+        }
+
+        #[test]
+        fn every_event_comes_once_a_round(seed: u64, outs in 0_usize..20) {
+            let mut rng = Rng::new(seed);
+            let mut tempo = Tempo::new(outs, 1024, &mut rng);
+            for _ in 0..10 {
+                let mut round: Vec<_> = (0..=outs).map(|_| tempo.next_event(0, &mut rng)).collect();
+                round.sort_by_key(|e| if let Event::Credit(i) = e { *i } else { usize::MAX });
+                let all = (0..outs).map(Event::Credit).chain([Event::Main]).collect::<Vec<_>>();
+                prop_assert_eq!(round, all);
+            }
+        }
+    }
+
+    #[test]
+    fn two_tiles_that_start_together_do_not_keep_house_together() {
+        let times = |seed| {
+            let mut rng = Rng::new(seed);
+            let mut tempo = Tempo::new(3, 1024, &mut rng);
+            let mut at = Vec::new();
+            for _ in 0..100 {
+                at.push(tempo.due);
+                tempo.next_event(tempo.due, &mut rng);
+            }
+            at
+        };
+        let (a, b) = (times(1), times(2));
+        let together = a.iter().filter(|t| b.contains(t)).count();
+        assert!(together < 5, "{together} of 100 at the same nanosecond");
     }
 }

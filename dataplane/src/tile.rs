@@ -107,6 +107,9 @@ pub enum Busy {
     No,
     /// Something was done, so the core should not sleep.
     Yes,
+    /// Something is to be done, but there is no credit for it (or no room at whoever it is for). The core must not sleep:
+    /// credit that comes back wakes nobody. Counts as backpressure.
+    Waiting,
 }
 
 impl Busy {
@@ -121,7 +124,11 @@ impl std::ops::BitOr for Busy {
     type Output = Self;
     #[inline]
     fn bitor(self, other: Self) -> Self {
-        Self::if_so(self == Self::Yes || other == Self::Yes)
+        match (self, other) {
+            (Self::Yes, _) | (_, Self::Yes) => Self::Yes,
+            (Self::Waiting, _) | (_, Self::Waiting) => Self::Waiting,
+            (Self::No, Self::No) => Self::No,
+        }
     }
 }
 
@@ -178,7 +185,9 @@ pub trait Tile {
     /// is awake, once a millisecond while it sleeps, every eight once it has slept for long.
     fn housekeeping(&mut self, _house: &mut House<'_>) {}
 
-    /// Once a turn, before any frag, with or without credit.
+    /// Once a turn, before any frag, with or without credit: the place to send what an earlier turn could not.
+    ///
+    /// A tile that still holds something it has no credit for answers [`Busy::Waiting`], here or in `after`.
     fn before(&mut self, _outs: &mut Outs) -> Busy {
         Busy::No
     }
@@ -187,7 +196,7 @@ pub trait Tile {
     /// [`FRAGS_PER_TURN`](Tile::FRAGS_PER_TURN). Zero while frags wait there counts as backpressure.
     #[inline]
     fn wants(&mut self, _input: In, outs: &Outs) -> u32 {
-        if Self::BURST == 0 { u32::MAX } else { outs.least_credit() / Self::BURST }
+        outs.least_credit().checked_div(Self::BURST).unwrap_or(u32::MAX)
     }
 
     /// What to do with the next frag of `input`, before any byte of its payload is read.

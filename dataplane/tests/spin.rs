@@ -111,7 +111,7 @@ fn a_tile_that_panics_is_named_and_takes_the_machine_with_it() {
     let label = told.recv_timeout(Duration::from_secs(20)).expect("the hook was called");
     assert_eq!(label, "owner:1");
     let deadline = Instant::now() + Duration::from_secs(20);
-    while !(running.has_failed() && !running.is_alive()) {
+    while !running.has_failed() || running.is_alive() {
         assert!(Instant::now() < deadline, "the machine runs on without its owner");
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -214,7 +214,7 @@ fn an_idle_machine_sleeps_and_wakes_within_a_millisecond() {
     };
     let (cpu, wall, parked) = (process_cpu(), Instant::now(), parks(&running));
     std::thread::sleep(Duration::from_secs(1));
-    let (cpu, wall) = (process_cpu() - cpu, wall.elapsed());
+    let (cpu, wall) = (process_cpu().saturating_sub(cpu), wall.elapsed());
     let share = cpu.as_secs_f64() / wall.as_secs_f64();
     assert!(parks(&running) > parked, "an idle core never slept");
 

@@ -5,7 +5,7 @@ mod toy;
 use dataplane::metrics::{Cell, Regime};
 use dataplane::rng::Rng;
 use dataplane::stem::{Stem, Turn};
-use dataplane::time::{ManualClock, US};
+use dataplane::time::{Clock, ManualClock, US};
 use dataplane::topo::{BuildOptions, ExternalEnds, Machine};
 use toy::*;
 
@@ -109,7 +109,7 @@ fn a_full_link_to_one_owner_stops_neither_the_answers_nor_the_work_of_the_others
     let mut toy = Toy::new(1, 2, 1);
     toy.owners[1].tile_mut().deaf = true;
     let publish = |toy: &mut Toy, n: u64| {
-        let owner = u64::from(n % 4 == 0);
+        let owner = u64::from(n.is_multiple_of(4));
         let _ = toy.source.outs[0].publish(owner, UNBORN, &job(n));
     };
     // Owner 1 takes nothing: sixteen questions fill its link. Its seventeenth job then waits at the head of the source's
@@ -214,6 +214,68 @@ fn a_frag_keeps_its_time_of_birth_over_every_hop() {
     assert_eq!(toy.sink.tile().frags, 1);
     let age = toy.sink.tile().oldest_ns;
     assert!((200 * US..=300 * US).contains(&age), "born at 0, seen three turns later: {age} ns");
+}
+
+#[test]
+fn the_nine_cells_add_up_to_the_time_that_passed_in_turns() {
+    use dataplane::tile::{Busy, Frag, In, Outs, Tile};
+    /// Moves the clock in every hook, as if each took time.
+    struct Slow(ManualClock);
+    impl Tile for Slow {
+        const NAME: &'static str = "sink";
+        const BURST: u32 = 0;
+        fn housekeeping(&mut self, _: &mut dataplane::tile::House<'_>) {
+            self.0.advance(5 * US);
+        }
+        fn before(&mut self, _: &mut Outs) -> Busy {
+            self.0.advance(3 * US);
+            Busy::No
+        }
+        fn frag(&mut self, _: In, _: Frag<'_>, _: &mut Outs) {
+            self.0.advance(7 * US);
+        }
+    }
+    let mut toy = Toy::new(1, 1, 3);
+    let plan = topology(1, 1, 1).plan().expect("sound");
+    let mut machine = plan.build(&BuildOptions::default()).expect("built");
+    let clock = ManualClock::new();
+    let mut slow =
+        machine.wiring("sink", 0).expect("sink").stem(Slow(clock.clone()), clock.clone());
+    let start = clock.now();
+    for _ in 0..500 {
+        slow.turn();
+    }
+    let view = machine.metrics().tile("sink", 0).expect("sink");
+    assert_eq!(view.time().total(), clock.now() - start);
+    assert_eq!(
+        view.time().regime(Regime::CaughtUp),
+        clock.now() - start,
+        "there was nothing to do"
+    );
+    let house = view.time().get(dataplane::metrics::Phase::Housekeeping, Regime::CaughtUp);
+    assert_eq!(house, view.cell(Cell::Housekeepings) * 5 * US);
+    assert!(view.cell(Cell::Housekeepings) > 0);
+    assert_eq!(toy.sink.turn(), Turn::Idle);
+}
+
+#[test]
+fn a_tile_that_holds_something_back_is_waiting_not_idle() {
+    use dataplane::tile::{Busy, Frag, In, Outs, Tile};
+    struct Holds(bool);
+    impl Tile for Holds {
+        const NAME: &'static str = "ask";
+        const BURST: u32 = 1;
+        fn frag(&mut self, _: In, _: Frag<'_>, _: &mut Outs) {}
+        fn after(&mut self, _: &mut Outs) -> Busy {
+            if self.0 { Busy::Waiting } else { Busy::No }
+        }
+    }
+    let plan = topology(1, 1, 1).plan().expect("sound");
+    let mut machine = plan.build(&BuildOptions::default()).expect("built");
+    let mut stem = machine.wiring("ask", 0).expect("ask").stem(Holds(true), ManualClock::new());
+    assert_eq!(stem.turn(), Turn::Backpressured);
+    stem.tile_mut().0 = false;
+    assert_eq!(stem.turn(), Turn::Idle);
 }
 
 #[test]

@@ -3,7 +3,10 @@
 //! Both drivers of a real machine go round with this; they differ in what they do between rounds.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::*};
+use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 use crate::stem::{State, Turn, Turnable};
 

@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn one_sealed_thread_leaves_the_others_alone() {
         seal_as(SealMode::Count);
-        let other = unsealed("test", || std::thread::spawn(|| mode()).join().expect("thread"));
+        let other = unsealed("test", || std::thread::spawn(mode).join().expect("thread"));
         assert_eq!(other, SealMode::Open);
         seal_as(SealMode::Open);
     }

@@ -9,7 +9,7 @@ mod regime;
 mod region;
 
 pub use regime::{NineCells, Phase, Regime};
-pub use region::{Cell, Cells, LinkCells, Metrics, MetricsBuilder, TileCells, TileView};
+pub use region::{Cell, LinkCells, Metrics, MetricsBuilder, TileCells, TileView};
 
 /// One counter of a tile's catalogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

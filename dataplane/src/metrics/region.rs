@@ -81,7 +81,7 @@ impl Block {
     fn words(&self) -> usize {
         self.counters() + self.defs.len()
     }
-    fn input(&self, i: usize) -> usize {
+    fn input(i: usize) -> usize {
         FIXED + i * IN_CELLS
     }
     fn output(&self, i: usize) -> usize {
@@ -160,7 +160,7 @@ impl Metrics {
 
 /// The words of one block.
 #[derive(Clone, Debug)]
-pub struct Cells {
+struct Cells {
     lines: Arc<[Line]>,
     first_line: usize,
 }
@@ -228,7 +228,7 @@ impl TileView<'_> {
     /// Its in-links by name.
     pub fn ins(&self) -> impl Iterator<Item = (&str, LinkCells)> {
         self.block.ins.iter().enumerate().map(|(i, name)| {
-            let at = self.block.input(i);
+            let at = Block::input(i);
             let get = |k| self.cells.get(at + k);
             let link = LinkCells {
                 frags: get(0),

@@ -41,6 +41,7 @@ pub struct LinkPlan {
     pub bytes: u64,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde gives a reference
 fn kind_name<S: serde::Serializer>(kind: &Kind, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_str(kind.name())
 }
@@ -156,20 +157,17 @@ pub(super) fn expand(t: &Topology) -> Result<Plan, TopologyError> {
             t.tiles.iter().find(|x| x.def.name == row.producer.tile()).map_or(1, |x| x.def.burst);
         for &producer in &instances(&tiles, row.producer) {
             // Each pair has a link of its own; otherwise all consumers share the producer's.
-            let groups: Vec<(String, Vec<usize>)> = match row.consumers[..] {
-                [End::Each(_)] => instances(&tiles, row.consumers[0])
-                    .into_iter()
-                    .map(|c| {
-                        let pair = (tiles[producer].index, tiles[c].index);
-                        (format!("{}:{}.{}", row.name, pair.0, pair.1), vec![c])
-                    })
-                    .collect(),
-                _ => {
-                    let readers =
-                        row.consumers.iter().flat_map(|&e| instances(&tiles, e)).collect();
-                    vec![(format!("{}:{}", row.name, tiles[producer].index), readers)]
+            let from = tiles[producer].index;
+            let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
+            if let [End::Each(_)] = row.consumers[..] {
+                for consumer in instances(&tiles, row.consumers[0]) {
+                    let to = tiles[consumer].index;
+                    groups.push((format!("{}:{from}.{to}", row.name), vec![consumer]));
                 }
-            };
+            } else {
+                let readers = row.consumers.iter().flat_map(|&e| instances(&tiles, e)).collect();
+                groups.push((format!("{}:{from}", row.name), readers));
+            }
             for (name, readers) in groups {
                 let link = links.len();
                 let from = Peer { tile: producer, port: tiles[producer].outs.len() };

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Kind, Place, Plan};
+use super::{Kind, Place, Plan, TilePlan};
 
 impl Plan {
     /// The plan as a Graphviz graph: tiles grouped by core, one arrow a row of the table.
@@ -48,7 +48,7 @@ impl Plan {
 
     fn tiles_where(&self, place: impl Fn(Place) -> bool) -> String {
         let names: Vec<_> =
-            self.tiles.iter().filter(|t| place(t.place)).map(|t| t.label()).collect();
+            self.tiles.iter().filter(|t| place(t.place)).map(TilePlan::label).collect();
         names.join(" ")
     }
 }
