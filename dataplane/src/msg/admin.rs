@@ -237,9 +237,16 @@ impl<'a> Item<'a> for AdminReply<'a> {
                 publish_seq,
             } => {
                 w.u8(3);
-                for v in
-                    [token, utxos, transactions, value_sat, reserved, announced, waiting, publish_seq]
-                {
+                for v in [
+                    token,
+                    utxos,
+                    transactions,
+                    value_sat,
+                    reserved,
+                    announced,
+                    waiting,
+                    publish_seq,
+                ] {
                     w.u64(*v);
                 }
             }

@@ -90,6 +90,20 @@ impl<'a> BatchWriter<'a> {
         }
     }
 
+    /// Appends an item that was encoded before; false when it does not fit any more.
+    #[inline]
+    pub fn push_encoded(&mut self, item: &[u8]) -> bool {
+        match self.buf.get_mut(self.at..self.at + item.len()) {
+            Some(place) if self.header.items < u16::MAX => {
+                place.copy_from_slice(item);
+                self.at += item.len();
+                self.header.items += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Items so far.
     pub fn items(&self) -> u16 {
         self.header.items

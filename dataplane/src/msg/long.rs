@@ -68,13 +68,14 @@ pub struct LongReply {
     pub outcome: LongOutcome,
 }
 
+const LONG_HEAD_LEN: usize = 9 + 32 + 16;
 const BEGIN: u8 = 1;
 const INPUT: u8 = 2;
 const END: u8 = 3;
 
 impl<'a> LongRequest<'a> {
     /// Bytes of the longest `Begin` or `Input` without its transaction or script.
-    pub const HEAD_LEN: usize = 9 + 32 + 16;
+    pub const HEAD_LEN: usize = LONG_HEAD_LEN;
 
     /// Bytes the frag takes.
     pub fn encoded_len(&self) -> usize {
@@ -114,6 +115,21 @@ impl<'a> LongRequest<'a> {
             Self::End { ticket } => head(END, ticket),
         }
         w.fits().then_some(w.len())
+    }
+
+    /// The message in two parts: what stands in front (its length is given), and the bytes behind it.
+    pub fn split(&self, head: &mut [u8; LONG_HEAD_LEN]) -> (usize, &'a [u8]) {
+        let (empty, tail) = match *self {
+            Self::Begin { ticket, txid, context, tx } => {
+                (Self::Begin { ticket, txid, context, tx: &[] }, tx)
+            }
+            Self::Input { ticket, vin, value_sat, coin_height, locking_script } => (
+                Self::Input { ticket, vin, value_sat, coin_height, locking_script: &[] },
+                locking_script,
+            ),
+            Self::End { ticket } => (Self::End { ticket }, &[][..]),
+        };
+        (empty.encode(head).expect("every head fits the longest head"), tail)
     }
 
     /// Reads a frag.

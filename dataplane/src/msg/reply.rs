@@ -313,9 +313,7 @@ impl<'a> Item<'a> for Reply<'a> {
                 let (vin, coin) = get_coin(&mut r)?;
                 Self::Differs { ticket, vin, coin }
             }
-            DECIDED => {
-                Self::Decided { ticket, epoch: epoch(&mut r)?, publish_seq: r.u64()? }
-            }
+            DECIDED => Self::Decided { ticket, epoch: epoch(&mut r)?, publish_seq: r.u64()? },
             REFUSED => Self::Refused { ticket },
             SPEND_LOGGED => Self::SpendLogged { ticket, epoch: epoch(&mut r)? },
             WAKE => Self::Wake {

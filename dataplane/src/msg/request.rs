@@ -349,6 +349,25 @@ fn get_epoch(r: &mut In<'_>) -> Option<Epoch> {
     Some(Epoch { incarnation: r.u32()?, number: r.u64()? })
 }
 
+/// What stands in front of the transaction in a frag that is one batch of one long `Announce`.
+pub fn large_announce_head(
+    epoch: Epoch,
+    context: &super::Context,
+    ticket: Ticket,
+    txid: &TxId,
+    tx_len: u32,
+) -> [u8; super::BatchHeader::LEN + 9 + 32 + 4] {
+    let mut head = [0; super::BatchHeader::LEN + 9 + 32 + 4];
+    let mut batch = super::BatchWriter::new(&mut head, epoch, *context);
+    let empty = Request::Announce { ticket, txid: *txid, tx: &[] };
+    let fits = batch.push(&empty);
+    assert!(fits, "the head of an announcement has its exact size");
+    batch.finish();
+    let at = head.len() - 4;
+    head[at..].copy_from_slice(&tx_len.to_le_bytes());
+    head
+}
+
 impl<'a> Item<'a> for Request<'a> {
     fn encode(&self, buf: &mut [u8]) -> Option<usize> {
         let mut w = Out::new(buf);

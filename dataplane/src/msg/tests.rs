@@ -121,7 +121,11 @@ impl std::fmt::Debug for Shown<'_, '_> {
                 write!(f, "{ticket:?} {txid} {:?}", inputs.iter().collect::<Vec<_>>())
             }
             Request::Spend { ticket, txid, decided, publish_seq, inputs } => {
-                write!(f, "{ticket:?} {txid} {decided:?} {publish_seq} {:?}", inputs.iter().collect::<Vec<_>>())
+                write!(
+                    f,
+                    "{ticket:?} {txid} {decided:?} {publish_seq} {:?}",
+                    inputs.iter().collect::<Vec<_>>()
+                )
             }
             other => write!(f, "{other:?}"),
         }

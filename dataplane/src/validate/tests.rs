@@ -1,0 +1,1 @@
+//! Stories of single transactions, told against a scripted shard.
