@@ -1,1 +1,39 @@
-//! Placeholder while the first version is written.
+//! One shard owns one slice of the UTXO set.
+//!
+//! What comes in: the requests of coordinators (announce, resolve, reserve, commit, settle, spend, release, watch) and the orders
+//! of the control plane (import, coinbase, mined, freeze, epochs). What goes out: an answer to each, a wake-up for each that had to
+//! wait, and the stream of decided transactions that `pack` reads. Why it is shaped so: every output of a transaction lives in
+//! one record of one owner, so a spend is a few writes into memory that no other thread ever touches.
+//!
+//! [`Shard`] is the owner itself: plain data, no links, no clock, no randomness; tests, the simulator and every later engine
+//! talk to it through [`Outbox`]. The tile around it (`tile`) moves frags. Everything is taken at start and bounded
+//! ([`ShardConfig`]); what is over a bound is refused, counted, and served again once there is room.
+//!
+//! Back of an envelope, per spent P2PKH input: one index line, one record line or two, one claim; about 200 ns without cache
+//! hits, so five million a second a core; a transaction also costs one copy of its bytes and one frag to `pack`.
+
+#![deny(unsafe_code)]
+
+mod admin;
+mod build;
+mod check;
+mod config;
+mod decide;
+mod hold;
+mod index;
+mod mined;
+mod outputs;
+mod shard;
+mod slab;
+#[cfg(test)]
+mod stories;
+mod table;
+#[cfg(test)]
+mod testing;
+mod undo;
+mod waits;
+
+pub use admin::AdminOutcome;
+pub use config::*;
+pub use shard::{Counts, Outbox, Progress, Shard, Totals};
+pub use undo::{EvictStep, PruneStep};

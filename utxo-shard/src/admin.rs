@@ -1,0 +1,241 @@
+//! Orders and questions of the control plane: import, coinbase, mined, freeze, epochs, queries.
+
+use crate::build::Built;
+use crate::config::IMPORT_VOUT_MAX;
+use crate::shard::{Found, Shard};
+use crate::table::{Rec, Table, flag, out};
+use consensus::hash::TxId;
+use consensus::tx::OutPoint;
+use dataplane::msg::admin::{Admin, AdminReply};
+use dataplane::msg::{Context, Ticket, WakeReason};
+
+/// What became of one order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminOutcome {
+    /// Carried out, or answered.
+    Done,
+    /// Not: no room, not found, or in the wrong state. Counted.
+    Refused,
+    /// A record is being created in pieces: call [`Shard::step`], then hand the order in again.
+    Again,
+}
+
+impl Shard {
+    /// One order, at the context of its batch; answers to questions go to `answer`.
+    pub fn admin(
+        &mut self,
+        ctx: &Context,
+        order: &Admin<'_>,
+        answer: &mut impl FnMut(&AdminReply<'_>),
+    ) -> AdminOutcome {
+        if self.build.is_some() {
+            return AdminOutcome::Again;
+        }
+        let done = match *order {
+            Admin::Import { outpoint, value_sat, height, coinbase, locking_script } => {
+                self.import(&outpoint, value_sat, height, coinbase, locking_script)
+            }
+            Admin::Coinbase { txid, tx } => match self.coinbase(ctx, &txid, tx) {
+                AdminOutcome::Again => return AdminOutcome::Again,
+                outcome => outcome == AdminOutcome::Done,
+            },
+            Admin::SetMined { shard, block, height, from_seq, to_seq } => {
+                self.mined.set(shard, block, height, from_seq, to_seq)
+            }
+            Admin::UnsetMined { block } => self.mined.unset(block),
+            Admin::Freeze { outpoint, frozen } => self.mark(&outpoint, out::FROZEN, frozen),
+            Admin::NextEpoch { epoch } => {
+                let newer = epoch > self.epoch && epoch.incarnation == self.epoch.incarnation;
+                if newer {
+                    self.epoch = epoch;
+                }
+                newer
+            }
+            Admin::Query { token, outpoint } => {
+                let mut scratch = [0; 25];
+                let coin = self
+                    .find_unspent(&outpoint)
+                    .map(|found| self.coin_reply(found, ctx, &mut scratch));
+                answer(&AdminReply::Coin { token, coin });
+                true
+            }
+            Admin::Totals { token } => {
+                let t = self.totals();
+                answer(&AdminReply::Totals {
+                    token,
+                    utxos: t.utxos,
+                    transactions: t.transactions,
+                    value_sat: t.value_sat,
+                    reserved: t.reserved,
+                    announced: t.announced,
+                    waiting: t.waiting,
+                    publish_seq: t.publish_seq,
+                });
+                true
+            }
+        };
+        if done {
+            return AdminOutcome::Done;
+        }
+        self.counts.admin_refused += 1;
+        AdminOutcome::Refused
+    }
+
+    /// Lets nobody take a coin until it is unlocked again (Teranode's `TX_LOCKED`); false if it is spent, held, or not there.
+    pub fn lock(&mut self, outpoint: &OutPoint, locked: bool) -> bool {
+        self.mark(outpoint, out::LOCKED, locked)
+    }
+
+    fn mark(&mut self, outpoint: &OutPoint, bit: u64, on: bool) -> bool {
+        let Some(rec) = self.table.find(&outpoint.txid) else { return false };
+        let Some(bits) = self.coin_bits(rec, outpoint.vout) else { return false };
+        if !self.table.is(rec, flag::LIVE) || bits & (out::SPENT | out::HELD) != 0 {
+            return false;
+        }
+        if (bits & bit != 0) == on {
+            return false;
+        }
+        self.table.put_output(rec, outpoint.vout, bits ^ bit);
+        true
+    }
+
+    fn find_unspent(&self, outpoint: &OutPoint) -> Option<Found> {
+        let rec = self.table.find(&outpoint.txid)?;
+        let bits = self.coin_bits(rec, outpoint.vout)?;
+        let there = self.table.is(rec, flag::LIVE) && bits & out::SPENT == 0;
+        there.then_some(Found { rec, vout: outpoint.vout, pending: false })
+    }
+
+    /// One coin of a mined transaction, by itself.
+    fn import(
+        &mut self,
+        outpoint: &OutPoint,
+        value_sat: u64,
+        height: u32,
+        coinbase: bool,
+        locking_script: &[u8],
+    ) -> bool {
+        let vout = outpoint.vout;
+        if vout > IMPORT_VOUT_MAX || value_sat >> out::VALUE_BITS != 0 {
+            return false;
+        }
+        let Some(rec) = self.import_record(&outpoint.txid, vout, height, coinbase) else {
+            return false;
+        };
+        if self.table.output(rec, vout) & out::COIN != 0
+            || !self.table.write_coin_apart(rec, vout, value_sat, locking_script)
+        {
+            self.drop_empty_import(rec);
+            return false;
+        }
+        let unspent = self.table.unspent(rec) + 1;
+        self.table.put_unspent(rec, unspent);
+        self.totals.utxos += 1;
+        self.totals.value_sat += value_sat;
+        self.ripen(rec, WakeReason::Free);
+        true
+    }
+
+    /// The record of an imported transaction, with room for output `vout`.
+    fn import_record(
+        &mut self,
+        txid: &TxId,
+        vout: u32,
+        height: u32,
+        coinbase: bool,
+    ) -> Option<Rec> {
+        let found = self.table.find(txid);
+        if let Some(rec) = found.filter(|&rec| !self.table.is(rec, flag::ANCHOR)) {
+            let same = self.table.imported(rec) == 1
+                && self.table.height(rec) == height
+                && self.table.is(rec, flag::COINBASE) == coinbase;
+            if !same {
+                return None;
+            }
+            // Only records made by imports grow: others hold all their outputs.
+            return if vout < self.table.outputs(rec) {
+                Some(rec)
+            } else {
+                self.table.grow(rec, vout + 1)
+            };
+        }
+        if found.is_none() && self.table.index.is_full() {
+            return None;
+        }
+        let flags = flag::LIVE | flag::SETTLED | if coinbase { flag::COINBASE } else { 0 };
+        let rec = self.table.alloc(txid, flags, vout + 1, 0)?;
+        for blank in 0..=vout {
+            self.table.write_blank(rec, blank);
+        }
+        self.table.put_height(rec, height);
+        self.table.put_imported(rec, 1);
+        self.table.enter(rec);
+        if found.is_some() {
+            self.totals.watched -= 1;
+        }
+        self.totals.transactions += 1;
+        Some(rec)
+    }
+
+    /// An import for which there was no room leaves nothing behind.
+    fn drop_empty_import(&mut self, rec: Rec) {
+        let empty =
+            (0..self.table.outputs(rec)).all(|v| self.table.output(rec, v) & out::COIN == 0);
+        if empty {
+            self.ripen(rec, WakeReason::Free);
+            self.totals.transactions -= 1;
+            self.table.remove(rec);
+        }
+    }
+
+    /// The outputs of a coinbase of the context's block; a context without a block makes it mined for good.
+    fn coinbase(&mut self, ctx: &Context, txid: &TxId, tx: &[u8]) -> AdminOutcome {
+        let waiting = Ticket::default();
+        match self.table.find(txid) {
+            Some(rec) if self.table.is(rec, flag::LIVE) => return AdminOutcome::Refused,
+            Some(rec) if self.table.is(rec, flag::PENDING) => {}
+            _ => match self.build_begin(0, ctx, waiting, txid, tx, flag::COINBASE) {
+                Built::Ready => {}
+                Built::Later => return AdminOutcome::Again,
+                Built::Refused => return AdminOutcome::Refused,
+            },
+        }
+        let Some(rec) = self.table.find(txid).filter(|&r| self.table.is(r, flag::COINBASE)) else {
+            return AdminOutcome::Refused;
+        };
+        let (raw, raw_len) = self.table.raw(rec);
+        let value_sat = self.table.pending_value_sat(rec);
+        let settled = if ctx.is_pool() { flag::SETTLED } else { 0 };
+        self.table.put_flags(rec, flag::LIVE | flag::COINBASE | settled);
+        self.table.put_publish_seq(rec, 0);
+        self.table.put_epoch_number(rec, self.epoch.number);
+        self.table.put_block(rec, ctx.block);
+        self.table.put_height(rec, ctx.height);
+        self.table.slab.free(raw, raw_len);
+        self.totals.announced -= 1;
+        self.totals.transactions += 1;
+        self.totals.utxos += u64::from(self.table.unspent(rec));
+        self.totals.value_sat += value_sat;
+        self.ripen(rec, WakeReason::Free);
+        AdminOutcome::Done
+    }
+
+    /// Values of all unspent coins and where they are, for tools and tests: slow.
+    pub fn for_each_coin(&self, mut each: impl FnMut(OutPoint, u64, &[u8])) {
+        for place in 0..self.table.index.places() {
+            let rec = Rec(self.table.index.at(place));
+            if rec.0 == crate::slab::NONE || !self.table.is(rec, flag::LIVE) {
+                continue;
+            }
+            for vout in 0..self.table.outputs(rec) {
+                let bits = self.table.output(rec, vout);
+                if bits & out::COIN != 0 && bits & out::SPENT == 0 {
+                    let mut scratch = [0; 25];
+                    let script = self.table.script(rec, vout, &mut scratch);
+                    let outpoint = OutPoint { txid: self.table.txid(rec), vout };
+                    each(outpoint, Table::value_sat(bits), script);
+                }
+            }
+        }
+    }
+}

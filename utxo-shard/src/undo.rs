@@ -1,0 +1,223 @@
+//! Undoing: eviction, unspending, pruning.
+//!
+//! An unmined transaction that lost to a block is evicted with all its descendants: the driver walks down the spenders this
+//! module names, evicts them at their homes, gives their coins back at the owners ([`Shard::unspend`]), and comes up again. Every
+//! call is bounded. Pruning drops records that nobody can need any more: mined, spent out, and all of it deep enough.
+
+use crate::config::OUTPUTS_PER_STEP;
+use crate::shard::{Outbox, Shard};
+use crate::table::{Claim, Rec, Table, flag, out};
+use consensus::hash::TxId;
+use consensus::tx::OutPoint;
+use dataplane::msg::request::List;
+use dataplane::msg::{Accepted, AcceptedKind, Context, WakeReason};
+
+/// How far an eviction is. Any answer but the first and the last two means: do that, then call again from `vout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EvictStep {
+    /// The record is gone, and `pack` has been told.
+    Done,
+    /// This output is spent: evict `by` at its home, unspend its coins, this one too.
+    Spent {
+        /// Where to go on.
+        vout: u32,
+        /// The child.
+        by: TxId,
+        /// The child's input.
+        vin: u32,
+    },
+    /// This output is held by an attempt, which will end by a release or a spend.
+    Held {
+        /// Where to go on.
+        vout: u32,
+    },
+    /// As many outputs as one step may look at.
+    More {
+        /// Where to go on.
+        vout: u32,
+    },
+    /// Not here, or not decided.
+    Unknown,
+    /// Mined on the current chain: not to be evicted.
+    Mined,
+}
+
+/// How far pruning is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PruneStep {
+    /// Place in the index to go on from; `None` when the walk is at its end.
+    pub next: Option<usize>,
+    /// Records dropped by this step.
+    pub pruned: u32,
+}
+
+impl Shard {
+    /// One bounded step of the eviction of an unmined transaction, at its home, from output `from_vout` on (0 at first).
+    pub fn evict(&mut self, txid: &TxId, from_vout: u32, to: &mut impl Outbox) -> EvictStep {
+        let Some(rec) = self.table.find(txid) else { return EvictStep::Unknown };
+        if !self.table.is(rec, flag::LIVE) {
+            return EvictStep::Unknown;
+        }
+        if self.mined_height(rec).is_some() {
+            return EvictStep::Mined;
+        }
+        let flags = self.table.flags(rec);
+        if flags & flag::BLOCK_PENDING != 0 {
+            self.table.put_block(rec, 0);
+        }
+        self.table.put_flags(rec, flags & !flag::BLOCK_PENDING | flag::EVICTING);
+        let end = self.table.outputs(rec).min(from_vout.saturating_add(OUTPUTS_PER_STEP));
+        for vout in from_vout..end {
+            let bits = self.table.output(rec, vout);
+            if bits & out::COIN == 0 {
+                continue;
+            }
+            if bits & out::HELD != 0 {
+                return EvictStep::Held { vout };
+            }
+            if bits & out::SPENT != 0 {
+                let claim = self.table.claim(rec, vout);
+                let (by, vin) = (self.table.claimant(claim), self.table.claim_vin(claim));
+                return EvictStep::Spent { vout, by, vin };
+            }
+            self.table.free_script(rec, vout);
+            self.table.write_blank(rec, vout);
+            let unspent = self.table.unspent(rec) - 1;
+            self.table.put_unspent(rec, unspent);
+            self.totals.utxos -= 1;
+            self.totals.value_sat -= Table::value_sat(bits);
+        }
+        if end < self.table.outputs(rec) {
+            return EvictStep::More { vout: end };
+        }
+        self.ripen(rec, WakeReason::ParentRejected);
+        if flags & flag::POOL != 0 {
+            self.publish_seq += 1;
+            to.publish(&Accepted {
+                kind: AcceptedKind::Evicted,
+                shard: self.shard,
+                block: 0,
+                publish_seq: self.publish_seq,
+                epoch: self.epoch,
+                fee_sat: 0,
+                txid: *txid,
+                parents: List::Own(&[]),
+                tx: &[],
+            });
+        }
+        self.totals.transactions -= 1;
+        self.counts.evicted += 1;
+        self.table.remove(rec);
+        EvictStep::Done
+    }
+
+    /// Gives back a coin that `by` has spent: the undo of a spend, for evictions and disconnected blocks. A spend that `by` had
+    /// overruled counts again. False if `by` has not spent it.
+    pub fn unspend(&mut self, outpoint: &OutPoint, by: &TxId) -> bool {
+        let Some(rec) = self.table.find(&outpoint.txid) else { return false };
+        let vout = outpoint.vout;
+        let Some(bits) = self.coin_bits(rec, vout) else { return false };
+        if bits & out::SPENT == 0 {
+            return false;
+        }
+        let top = self.table.claim(rec, vout);
+        let holder = if bits & out::HELD != 0 { top } else { Claim::NONE };
+        let mut above = holder;
+        let mut at = if holder.is_some() { self.table.prior(holder) } else { top };
+        while at.is_some() && self.table.claimant(at) != *by {
+            above = at;
+            at = self.table.prior(at);
+        }
+        if !at.is_some() {
+            return false;
+        }
+        let below = self.table.prior(at);
+        if above.is_some() {
+            self.table.put_prior(above, below);
+        } else {
+            self.table.put_claim(rec, vout, below);
+        }
+        self.table.free_claim(at);
+        let spent_still = below.is_some() || (above.is_some() && above != holder);
+        if !spent_still {
+            self.table.put_output(rec, vout, bits & !out::SPENT);
+            let unspent = self.table.unspent(rec) + 1;
+            self.table.put_unspent(rec, unspent);
+            self.totals.utxos += 1;
+            self.totals.value_sat += Table::value_sat(bits);
+        }
+        self.counts.unspent += 1;
+        true
+    }
+
+    /// Drops records from index place `from` on that are mined and spent out at `height` or below; looks at `most` places.
+    pub fn prune(&mut self, from: usize, most: usize, height: u32) -> PruneStep {
+        let places = self.table.index.places();
+        let mut at = from;
+        let mut pruned = 0;
+        for _ in 0..most {
+            if at >= places {
+                return PruneStep { next: None, pruned };
+            }
+            let handle = self.table.index.at(at);
+            if handle != crate::slab::NONE && self.is_prunable(Rec(handle), height) {
+                self.drop_spent_out(Rec(handle));
+                pruned += 1;
+                // What stood behind it may have moved here.
+            } else {
+                at += 1;
+            }
+        }
+        PruneStep { next: (at < places).then_some(at), pruned }
+    }
+
+    fn is_prunable(&self, rec: Rec, height: u32) -> bool {
+        if !self.table.is(rec, flag::LIVE)
+            || self.table.unspent(rec) > 0
+            || self.table.waiting(rec) > 0
+            || self.mined_height(rec).is_none_or(|h| h > height)
+            || self.table.outputs(rec) > OUTPUTS_PER_STEP
+        {
+            return false;
+        }
+        (0..self.table.outputs(rec)).all(|vout| {
+            let bits = self.table.output(rec, vout);
+            if bits & out::COIN == 0 {
+                return true;
+            }
+            let claim = self.table.claim(rec, vout);
+            let spent_at = self.claim_height(claim);
+            bits & out::HELD == 0 && spent_at.is_some_and(|h| h <= height)
+        })
+    }
+
+    /// Height at which the spender behind a claim is mined on this chain.
+    fn claim_height(&self, claim: Claim) -> Option<u32> {
+        let block = self.table.claim_block(claim);
+        self.mined.height_of_block(block).or_else(|| self.claim_pool_height(claim))
+    }
+
+    fn drop_spent_out(&mut self, rec: Rec) {
+        for vout in 0..self.table.outputs(rec) {
+            let bits = self.table.output(rec, vout);
+            if bits & out::COIN == 0 {
+                continue;
+            }
+            let mut claim = self.table.claim(rec, vout);
+            while claim.is_some() {
+                let prior = self.table.prior(claim);
+                self.table.free_claim(claim);
+                claim = prior;
+            }
+            self.table.free_script(rec, vout);
+        }
+        self.totals.transactions -= 1;
+        self.counts.pruned += 1;
+        self.table.remove(rec);
+    }
+
+    /// Whether a transaction's outputs can be seen from a context; for tests and tools.
+    pub fn is_visible(&self, txid: &TxId, ctx: &Context) -> bool {
+        self.table.find(txid).is_some_and(|rec| self.exists_in(rec, ctx))
+    }
+}
