@@ -3,8 +3,8 @@
 //! Each subcommand is a file of its own, takes `--json`, and ends with an evidence object (`report.rs`).
 
 #![forbid(unsafe_code)]
-#![allow(dead_code, reason = "the report and the generator serve subcommands that land one by one")]
 
+mod consensus;
 mod oracle;
 mod report;
 mod rng;
@@ -26,11 +26,14 @@ enum Command {
     Vectors(vectors::Args),
     /// Compares fresh random scripts and spends with SV Node
     Oracle(oracle::Args),
+    /// What the consensus rules cost, in nanoseconds and instructions
+    Consensus(consensus::Args),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Vectors(args) => vectors::main(&args),
         Command::Oracle(args) => oracle::main(&args),
+        Command::Consensus(args) => consensus::main(&args),
     }
 }

@@ -132,6 +132,14 @@ pub const PARTS: &[Part] = &[
         limit_s: 900,
         ..PLAIN
     },
+    Part {
+        name: "instructions",
+        what: "no consensus kernel needs five percent more instructions than its baseline",
+        command: &["cargo", "run", "--release", "--package", "bench", "--", "consensus", "--json"],
+        needs: &[Tool(&["valgrind", "--version"])],
+        limit_s: 600,
+        ..PLAIN
+    },
 ];
 
 #[cfg(test)]

@@ -1,0 +1,156 @@
+//! `bench pipeline`: how fast the whole machine accepts, beside what its kernels alone would allow.
+//!
+//! For every workload a machine is booted as `metanode demo` boots it, coins are imported, a signed workload is replayed, and
+//! the accepted rate is taken over several rounds. In the same run the kernels (parse, txid, sighash, ecdsa, the shard's work,
+//! merkle) are timed on as many threads as the machine has cores. `roofline = cores / sum of the kernels' seconds per
+//! transaction`: what would be reached if moving messages, keeping order and counting cost nothing.
+
+mod instructions;
+mod kernels;
+mod overload;
+mod rounds;
+
+use clap::Args as ClapArgs;
+use load::Workload;
+use load::evidence::Evidence;
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+/// Accepted transactions a second, beside the roofline of the kernels
+#[derive(ClapArgs, Debug)]
+pub struct Args {
+    /// Workloads, separated by commas
+    #[arg(long, default_value = "p2pkh,chain,optrue,data,mixed", value_delimiter = ',')]
+    workloads: Vec<String>,
+    /// Transactions a round (those without signatures send four times as many)
+    #[arg(long, default_value_t = 50_000)]
+    txs: usize,
+    /// Rounds a workload; the median counts
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Everything is drawn from it
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Cores for tiles (default: all this process may use)
+    #[arg(long)]
+    cores: Option<usize>,
+    /// Leave out what happens at three times capacity and at rest
+    #[arg(long)]
+    no_overload: bool,
+    /// Only turn this many transactions of the first workload on one thread: what the instruction counter runs
+    #[arg(long, hide = true)]
+    turn_only: bool,
+    /// One JSON object as the last line of stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// The command.
+pub fn main(args: &Args) -> ExitCode {
+    let mut evidence = Evidence::new("bench-pipeline/1", args.seed);
+    let mut workloads = Vec::new();
+    for name in &args.workloads {
+        match Workload::parse(name) {
+            Some(workload) => workloads.push(workload),
+            None => {
+                eprintln!("pipeline: {name} is none of p2pkh, chain, optrue, data, mixed");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    if args.turn_only {
+        return instructions::turn_only(workloads[0], args.txs, args.seed);
+    }
+    let cores = args
+        .cores
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let mut rows = Vec::new();
+    let mut rates = Vec::new();
+    let mut ok = true;
+    for workload in workloads {
+        let txs = if workload == Workload::OpTrue { args.txs * 4 } else { args.txs };
+        eprintln!("pipeline: {} ({txs} transactions, {} rounds)", workload.name(), args.rounds);
+        let rounds = match rounds::run(workload, txs, args.rounds, args.seed, cores) {
+            Ok(rounds) => rounds,
+            Err(error) => {
+                eprintln!("pipeline: {}: {error}", workload.name());
+                evidence.set("error", error.to_string());
+                return evidence.finish(false, args.json);
+            }
+        };
+        let kernels = kernels::measure(workload, args.seed, cores);
+        let roofline = cores as f64 * 1e9 / kernels.sum_ns();
+        let instructions = instructions::per_tx(workload, args.seed);
+        if let Err(why) = &instructions {
+            evidence.skip(format!("instructions_per_tx of {}", workload.name()), why.clone());
+        }
+        ok &= rounds.accepted == rounds.expected && rounds.allocs_after_seal == 0;
+        eprintln!(
+            "pipeline: {:<7} {:>9.0} tx/s (spread {:.0} %), roofline {:.0}, of it {:.2}",
+            workload.name(),
+            rounds.tx_per_s,
+            rounds.spread * 100.0,
+            roofline,
+            rounds.tx_per_s / roofline
+        );
+        rates.push((workload, rounds.tx_per_s, roofline));
+        rows.push(json!({
+            "name": workload.name(),
+            "accepted": rounds.accepted,
+            "tx_per_s": rounds.tx_per_s.round(),
+            "spread": round(rounds.spread),
+            "roofline_tx_per_s": roofline.round(),
+            "of_roofline": round(rounds.tx_per_s / roofline),
+            "kernels_ns": kernels.to_json(),
+            "tiles": rounds.tiles,
+            "instructions_per_tx": instructions.ok(),
+            "allocs_after_seal": rounds.allocs_after_seal,
+            "latency_us": rounds.latency_us,
+        }));
+    }
+    evidence.set("cores", cores);
+    evidence.set("workloads", rows);
+    aims(&mut evidence, &rates);
+    if !args.no_overload {
+        match overload::run(args.seed, cores) {
+            Ok(found) => {
+                ok &= found.ok;
+                overload::fill(&mut evidence, &found);
+            }
+            Err(error) => {
+                eprintln!("pipeline: overload: {error}");
+                evidence.set("error", error.to_string());
+                ok = false;
+            }
+        }
+    }
+    evidence.finish(ok, args.json)
+}
+
+fn aims(evidence: &mut Evidence, rates: &[(Workload, f64, f64)]) {
+    let of = |wanted: Workload| rates.iter().find(|(w, ..)| *w == wanted);
+    if let Some((_, rate, roofline)) = of(Workload::P2pkh) {
+        let got = rate / roofline;
+        evidence.aim("p2pkh of the roofline", 0.9, round(got), got >= 0.9);
+        if let Some((_, chain, _)) = of(Workload::Chain) {
+            let got = chain / rate;
+            evidence.aim("chain of p2pkh", 0.7, round(got), got >= 0.7);
+        }
+    }
+    if let Some((_, rate, _)) = of(Workload::OpTrue) {
+        evidence.aim("optrue tx_per_s", 600_000.0, rate.round(), *rate >= 600_000.0);
+    }
+}
+
+pub(crate) fn round(x: f64) -> f64 {
+    (x * 1_000.0).round() / 1_000.0
+}
+
+/// Percentiles of the latencies of accepted transactions, microseconds.
+pub(crate) fn latency_json(log: &load::replay::Log, places: usize) -> Value {
+    let mut all: Vec<u64> =
+        (0..places).filter_map(|p| log.outcome(p)).map(|o| o.latency_ns / 1_000).collect();
+    all.sort_unstable();
+    let at = |q: f64| all.get(((all.len() as f64 * q) as usize).min(all.len().saturating_sub(1)));
+    json!({ "p50": at(0.5), "p99": at(0.99), "p100": at(1.0) })
+}
