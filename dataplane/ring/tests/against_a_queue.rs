@@ -14,6 +14,8 @@ enum Step {
     PublishLarge(u64),
     AbortLarge(u64),
     Poll(usize),
+    /// Poll, and look at the bytes only after the producer has published these.
+    Hold(usize, Vec<usize>),
     Drain(usize),
     Return(usize),
     Leave(usize),
@@ -33,6 +35,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..4u64).prop_map(Step::PublishLarge),
         1 => (0..4u64).prop_map(Step::AbortLarge),
         9 => (0..3usize).prop_map(Step::Poll),
+        3 => (0..3usize, prop::collection::vec(0..=MTU_BYTES, 0..20))
+            .prop_map(|(i, sizes)| Step::Hold(i, sizes)),
         1 => (0..3usize).prop_map(Step::Drain),
         2 => (0..3usize).prop_map(Step::Return),
         1 => (0..60usize).prop_map(Step::Leave),
@@ -167,6 +171,7 @@ impl Scene {
             Step::Poll(i) => {
                 self.poll(i);
             }
+            Step::Hold(i, ref sizes) => self.hold(i, sizes),
             Step::Drain(i) => while self.poll(i) {},
             Step::Return(i) => {
                 if let Some(Some(consumer)) = self.consumers.get_mut(i) {
@@ -184,6 +189,22 @@ impl Scene {
             }
         }
         assert!(self.producer.credit() <= self.room(), "the local count promises too much");
+    }
+
+    fn hold(&mut self, i: usize, sizes: &[usize]) {
+        let Some(Some(consumer)) = self.consumers.get_mut(i) else { return };
+        let Some(frag) = consumer.poll() else { return };
+        for (n, size) in sizes.iter().enumerate() {
+            let sig = (self.salt << 32) | n as u64;
+            let bytes = payload(sig, *size);
+            self.tried += 1;
+            match self.producer.publish(sig, 0, &bytes) {
+                Ok(_) => self.sent.push((sig, bytes)),
+                Err(_) => self.refused += 1,
+            }
+        }
+        assert!(frag.bytes == self.sent[self.read[i]].1, "frag {} changed while held", frag.seq);
+        self.read[i] += 1;
     }
 
     fn poll(&mut self, i: usize) -> bool {

@@ -117,6 +117,49 @@ fn a_frag_may_be_built_in_place() {
 }
 
 #[test]
+fn housekeeping_leaves_a_prepared_slot_where_it_is() {
+    let link = link(4, 300, Kind::Lossless);
+    let (mut producer, mut consumer) = (link.producer().unwrap(), link.consumer(0).unwrap());
+    producer.publish(0, 0, &[9; 300]).unwrap();
+    producer.prepare().unwrap()[..5].copy_from_slice(b"built");
+    while consumer.poll().is_some() {}
+    assert_eq!(producer.refresh(), 4, "all is passed, so the ring may be rewound after this frag");
+    assert_eq!(&producer.prepare().unwrap()[..5], b"built");
+    producer.commit(1, 5, 0);
+    assert_eq!(consumer.poll().unwrap().bytes, b"built");
+}
+
+#[test]
+fn a_caller_that_looks_before_it_publishes_counts_for_itself() {
+    let link = link(2, 8, Kind::Shed);
+    let mut producer = link.producer().unwrap();
+    assert!(producer.credit_at_least(2) && !producer.credit_at_least(3));
+    producer.publish(0, 0, &[]).unwrap();
+    producer.publish(0, 0, &[]).unwrap();
+    assert!(producer.prepare().is_none());
+    producer.count_shed();
+    producer.count_backpressure();
+    producer.refresh();
+    let counts = link.observer().counts();
+    assert_eq!((counts.shed, counts.backpressure, counts.consumers[0].slow), (1, 1, 1));
+    assert_eq!(counts.consumers[0].lag, 2);
+}
+
+#[test]
+fn a_large_frag_is_given_back_by_the_very_next_poll() {
+    let spec = LinkSpec::new("from_to", 64, 8, Kind::Lossless).arena_bytes(4096);
+    let link = Link::anonymous(&spec).unwrap();
+    let (mut producer, mut consumer) = (link.producer().unwrap(), link.consumer(0).unwrap());
+    producer.publish_any(0, 0, &[1; 4096], 1).unwrap();
+    producer.publish(0, 0, &[]).unwrap();
+    producer.publish(0, 0, &[]).unwrap();
+    assert_eq!(consumer.poll().unwrap().bytes.len(), 4096);
+    assert!(producer.admit(1, 2).is_err());
+    assert!(consumer.poll().is_some(), "more work follows, and still");
+    assert!(producer.admit(1, 2).is_ok());
+}
+
+#[test]
 #[should_panic(expected = "commit without prepare")]
 fn publishing_takes_the_prepared_slot() {
     let link = link(4, 8, Kind::Lossless);
