@@ -7,7 +7,7 @@
 //! Sources: SV Node `chainparams.cpp`, `protocol_era.cpp`, `verify_script_flags.cpp`; go-chaincfg for teratestnet and tstn.
 
 mod checkpoints;
-pub mod flag;
+mod flags;
 mod genesis;
 
 use crate::hash::{BlockHash, hash_from_text};
@@ -491,53 +491,6 @@ impl ChainParams {
         } else {
             Era::PostChronicle
         }
-    }
-
-    /// Script flags of a block (see [`flag`]), without the bits that depend on each coin.
-    ///
-    /// Some rules start at a height, some one block after a height (they compare with the block before).
-    /// Source: SV Node `verify_script_flags.cpp` `GetBlockScriptFlags`.
-    pub fn flags_for_block(&self, height: u32) -> u32 {
-        // `past(x)`: the block before is at or above x.
-        let past = |x: u32| height > x;
-        let mut flags = 0;
-        if past(self.p2sh_height) {
-            flags |= flag::P2SH;
-        }
-        if height >= self.bip66_height {
-            flags |= flag::DERSIG;
-        }
-        if height >= self.bip65_height {
-            flags |= flag::CHECKLOCKTIMEVERIFY;
-        }
-        if height >= self.csv_height {
-            flags |= flag::CHECKSEQUENCEVERIFY;
-        }
-        if past(self.uahf_height) {
-            flags |= flag::STRICTENC | flag::ENABLE_SIGHASH_FORKID;
-        }
-        if past(self.daa_height) {
-            flags |= flag::LOW_S | flag::NULLFAIL;
-        }
-        flags | flag::era_bits(self.era(height))
-    }
-
-    /// Script flags of the mempool, whose transactions spend at the height after the tip.
-    ///
-    /// Source: SV Node `policy/policy.h` `StandardScriptVerifyFlags`.
-    pub fn flags_for_mempool(&self, height: u32) -> u32 {
-        flag::STANDARD | flag::era_bits(self.era(height)) & !flag::SIGPUSHONLY
-    }
-
-    /// Bits that one input adds to the flags of its block: what the coin's height and the spending height say.
-    ///
-    /// Source: SV Node `policy/policy.h` `InputScriptVerifyFlags`.
-    pub fn flags_for_input(&self, spend_height: u32, coin_height: u32) -> u32 {
-        let mut flags = 0;
-        if self.era(spend_height) >= Era::PostGenesis {
-            flags |= flag::SIGPUSHONLY;
-        }
-        flags | flag::coin_bits(self.era(coin_height))
     }
 
     /// Lowest header version at a height. Source: SV Node `validation.cpp` `ContextualCheckBlockHeader`.

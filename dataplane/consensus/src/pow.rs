@@ -304,6 +304,49 @@ mod tests {
         assert_eq!(block_work(0), U256::ZERO);
     }
 
+    fn point(time_s: u32, n_bits: u32) -> ChainPoint {
+        ChainPoint { time_s, n_bits, chain_work: U256::ZERO }
+    }
+
+    #[test]
+    fn the_first_retarget_of_mainnet_looks_back_2015_blocks() {
+        let params = ChainParams::of(Network::Main);
+        let chain = |height: u32| match height {
+            30_240 => Some(point(1_261_130_161, 0x1d00_ffff)),
+            32_255 => Some(point(1_262_152_739, 0x1d00_ffff)),
+            _ => None,
+        };
+        assert_eq!(required_bits(&params, 32_255, 0, &chain), Ok(0x1d00_d86a));
+    }
+
+    #[test]
+    fn testnet_takes_an_easy_block_when_late_and_then_goes_back_to_the_last_real_target() {
+        let params = ChainParams::of(Network::Test);
+        let (limit, real) = (params.pow_limit_bits, 0x1c00_ffff);
+        // Block 2016 k + 2 is the last real one; three easy blocks follow.
+        let first = 2016 * 50;
+        let chain = |height: u32| {
+            (height >= first).then(|| point(1000, if height > first + 2 { limit } else { real }))
+        };
+        let required = |prev, time_s| required_bits(&params, prev, time_s, &chain);
+        assert_eq!(required(first + 5, 1000 + 1200), Ok(real));
+        assert_eq!(required(first + 5, 1000 + 1201), Ok(limit));
+        // A period that began easy stays easy: the walk ends at its first block.
+        let easy = |height: u32| (height >= first).then(|| point(1000, limit));
+        assert_eq!(required_bits(&params, first + 5, 1000, &easy), Ok(limit));
+        // The rule does not reach into the block that retargets.
+        let both = |height: u32| (height >= first).then(|| point(1000, real));
+        let retargeted = required_bits(&params, first + 2015, u32::MAX, &both);
+        assert_eq!(retargeted, Ok(retarget_2016(real, 0, &params)));
+    }
+
+    #[test]
+    fn regtest_keeps_its_bits() {
+        let params = ChainParams::of(Network::Regtest);
+        let chain = |_: u32| Some(point(0, 0x207f_ffff));
+        assert_eq!(required_bits(&params, 5000, u32::MAX, &chain), Ok(0x207f_ffff));
+    }
+
     #[test]
     fn a_chain_without_the_ancestor_says_which_one() {
         let params = ChainParams::of(Network::Main);

@@ -28,10 +28,10 @@ pub fn count_sigops(script: &[u8], era: Era, accurate: bool) -> Result<u64, Unco
     let reads = accurate || from_genesis;
     let mut count = 0u64;
     let mut depth = 0u64;
-    let mut last = Op { code: scan::OP_INVALID, data: &[] };
+    let mut last = Op { code: scan::OP_INVALIDOPCODE, data: &[] };
     for op in Ops::new(script) {
         match op.code {
-            scan::OP_INVALID => break,
+            scan::OP_INVALIDOPCODE => break,
             scan::OP_IF..=scan::OP_VERNOTIF if reads => depth += 1,
             scan::OP_ENDIF if reads => depth = depth.checked_sub(1).ok_or(Uncountable)?,
             scan::OP_RETURN if reads && depth == 0 => break,

@@ -2,15 +2,12 @@
 
 use super::{RowFailure, RowResult, assemble, judge, outcome_name, unhex};
 use crate::hash::TxId;
+use crate::params::Era;
+use crate::rules::{TxLimits, TxReject, check_coinbase, check_transaction};
 use crate::script::{Flags, Outcome, TxContext};
 use crate::tx::{self, OutPoint, TxLayout, TxView};
 use serde_json::Value;
 use std::collections::BTreeMap;
-
-/// The highest amount there can be.
-const MONEY_MAX_SAT: i64 = 2_100_000_000_000_000;
-/// Largest transaction before Genesis, which these files are about.
-const TX_BYTES_MAX: u64 = 1_000_000;
 
 type Coins = BTreeMap<OutPoint, (Vec<u8>, u64)>;
 
@@ -36,34 +33,16 @@ fn read(row: &Value) -> Option<Case<'_>> {
     Some(Case { coins, bytes: unhex(row.get(1)?.as_str()?)?, flag_sets })
 }
 
-/// The context-free rules these files are about.
-///
-/// Source: SV Node `CheckTransactionCommon`, `CheckCoinbase`, `CheckRegularTransaction`.
-fn context_free(view: &TxView<'_>) -> bool {
-    if view.input_count() == 0 || view.output_count() == 0 || view.raw_size() > TX_BYTES_MAX {
-        return false;
-    }
-    let mut total = 0i64;
-    for output in view.outputs() {
-        if !(0..=MONEY_MAX_SAT).contains(&output.value_sat) {
-            return false;
-        }
-        total += output.value_sat;
-        if total > MONEY_MAX_SAT {
-            return false;
-        }
-    }
-    if view.is_coinbase() {
-        return (2..=100).contains(&view.input(0).unlocking_script.len());
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    view.inputs().all(|input| !input.prev.is_null() && seen.insert(input.prev))
+/// The context-free rules, of the era before Genesis that these files are about.
+fn context_free(view: TxView<'_>) -> Result<(), TxReject> {
+    let check = if view.is_coinbase() { check_coinbase } else { check_transaction };
+    check(view, Era::PreGenesis, &TxLimits::CONSENSUS)
 }
 
 /// The first thing that is wrong under one set of flags, or "OK".
 fn verdict(view: &TxView<'_>, coins: &Coins, flags: Flags) -> Result<String, RowFailure> {
-    if !context_free(view) {
-        return Ok("context-free".into());
+    if let Err(reject) = context_free(*view) {
+        return Ok(reject.reason().into());
     }
     for (index, input) in view.inputs().enumerate() {
         let Some((locking, value_sat)) = coins.get(&input.prev) else {
