@@ -3,6 +3,8 @@
 //! A [`TxReject`] names one rule of SV Node. Its text is what peers and functional tests see, so it is SV Node's to the letter.
 //! Source: SV Node `consensus/validation.h`, `validation.cpp`, `policy/policy.cpp`, `net/net_processing.cpp`.
 
+use crate::script::ScriptError;
+
 /// Points added to the ban score of the peer that sent the object; at 100 it is banned.
 pub type Dos = u8;
 
@@ -54,6 +56,14 @@ macro_rules! tx_rejects {
         impl TxReject {
             /// Every verdict, by number.
             pub const ALL: &'static [TxReject] = &[$(TxReject::$name),*];
+
+            /// The verdict of a number, as it travels on links.
+            pub const fn from_number(number: u8) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
 
             /// SV Node's reject reason.
             pub const fn reason(self) -> &'static str {
@@ -190,6 +200,37 @@ tx_rejects! {
     PoolFull = 60, "mempool full", 0, MempoolFull;
 }
 
+impl TxReject {
+    /// The verdict on a transaction of the mempool one of whose scripts failed under policy flags and limits.
+    ///
+    /// SV Node runs the script again without the flags that are only policy and with consensus limits; `passes_consensus` is
+    /// what that came to. Two errors about the size of numbers have reasons of their own. Source: SV Node `validation.cpp`
+    /// `CheckInputs`.
+    pub const fn of_script(error: ScriptError, passes_consensus: bool) -> Self {
+        match (error, passes_consensus) {
+            (ScriptError::ScriptNumOverflow, true) => Self::ScriptNumberPolicy,
+            (ScriptError::BigInt, false) => Self::ScriptNumberOverflow,
+            (_, true) => Self::NonMandatoryScript,
+            (_, false) => Self::MandatoryScript,
+        }
+    }
+
+    /// Writes the whole reason of a script failure: `mandatory-script-verify-flag-failed (Invalid OP_IF construction)`.
+    pub fn write_script_reason(
+        self,
+        error: ScriptError,
+        out: &mut impl std::fmt::Write,
+    ) -> std::fmt::Result {
+        match self {
+            Self::MandatoryScript
+            | Self::NonMandatoryScript
+            | Self::GenesisScript
+            | Self::ChronicleScript => write!(out, "{} ({})", self.reason(), error.text()),
+            _ => out.write_str(self.reason()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,6 +243,30 @@ mod tests {
         for reject in TxReject::ALL {
             assert!(reject.reason().len() <= 111);
             assert!(reject.dos() <= 100);
+            assert_eq!(TxReject::from_number(*reject as u8), Some(*reject));
         }
+        assert_eq!(TxReject::from_number(0), None);
+    }
+
+    #[test]
+    fn a_failing_script_is_named_as_peers_expect() {
+        let text = |error, passes| {
+            let mut out = String::new();
+            TxReject::of_script(error, passes).write_script_reason(error, &mut out).unwrap();
+            out
+        };
+        assert_eq!(
+            text(ScriptError::UnbalancedConditional, false),
+            "mandatory-script-verify-flag-failed (Invalid OP_IF construction)"
+        );
+        assert_eq!(
+            text(ScriptError::CleanStack, true),
+            "non-mandatory-script-verify-flag (Script did not clean its stack)"
+        );
+        assert_eq!(
+            text(ScriptError::ScriptNumOverflow, true),
+            "max-script-num-length-policy-limit-violated"
+        );
+        assert_eq!(text(ScriptError::BigInt, false), "max-script-num-overflow");
     }
 }

@@ -9,6 +9,9 @@ use super::layout::{InputSpan, OutputSpan};
 use super::{EXTENDED_MARKER, TxLayout, TxView};
 use crate::wire::{ParseError, ParseErrorKind, Reader};
 
+/// Version, two empty lists, lock time.
+const EMPTY_TX_BYTES: usize = 10;
+
 /// Which serialisations are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -17,7 +20,8 @@ pub enum Format {
     Raw = 0,
     /// Extended only.
     Extended = 1,
-    /// Either. Ten bytes that end after the marker are the raw transaction without inputs and outputs.
+    /// Either; the marker decides. (What is also a raw transaction without inputs and outputs is read as extended, since more
+    /// bytes may follow; [`parse`] knows that none do.)
     Either = 2,
 }
 
@@ -95,7 +99,7 @@ impl TxParser {
     ) -> Result<Progress, ParseError> {
         let limit = self.limits.max_bytes as usize;
         let window = &bytes[..bytes.len().min(limit)];
-        self.step(window, bytes.len(), layout, max_items).map_err(|e| {
+        self.step(window, layout, max_items).map_err(|e| {
             // What is missing behind the limit is not missing bytes but too many of them.
             match e.kind {
                 ParseErrorKind::Truncated { missing }
@@ -111,7 +115,6 @@ impl TxParser {
     fn step(
         &mut self,
         bytes: &[u8],
-        all_bytes: usize,
         layout: &mut TxLayout,
         max_items: usize,
     ) -> Result<Progress, ParseError> {
@@ -121,7 +124,7 @@ impl TxParser {
             match self.stage {
                 Stage::Head => {
                     layout.clear();
-                    let left = self.head(&mut r, all_bytes, layout)?;
+                    let left = self.head(&mut r, layout)?;
                     self.stage = Stage::Inputs { left };
                 }
                 Stage::Inputs { left: 0 } => {
@@ -166,25 +169,18 @@ impl TxParser {
     }
 
     /// Version, marker, input count.
-    fn head(
-        &self,
-        r: &mut Reader<'_>,
-        all_bytes: usize,
-        layout: &mut TxLayout,
-    ) -> Result<u64, ParseError> {
+    fn head(&self, r: &mut Reader<'_>, layout: &mut TxLayout) -> Result<u64, ParseError> {
         r.take(4)?;
+        if self.limits.format != Format::Raw && r.remaining() < EXTENDED_MARKER.len() {
+            // Every transaction has six bytes here; without them the format cannot be told.
+            r.take(EXTENDED_MARKER.len())?;
+        }
         let marked = r.rest().starts_with(&EXTENDED_MARKER);
         layout.extended = match self.limits.format {
             Format::Raw => false,
+            Format::Either => marked,
             Format::Extended if marked => true,
-            Format::Extended => {
-                // Too short to tell is truncated; anything else is the wrong format.
-                if r.remaining() < 6 && EXTENDED_MARKER.starts_with(r.rest()) {
-                    r.take(6)?;
-                }
-                return Err(r.error(ParseErrorKind::WrongFormat));
-            }
-            Format::Either => marked && all_bytes != 10,
+            Format::Extended => return Err(r.error(ParseErrorKind::WrongFormat)),
         };
         if layout.extended {
             r.take(6)?;
@@ -229,7 +225,9 @@ fn read_output(r: &mut Reader<'_>) -> Result<OutputSpan, ParseError> {
 ///
 /// A layout of fixed capacity that is too small gives `TooMany`.
 pub fn parse<'a>(bytes: &'a [u8], layout: &'a mut TxLayout) -> Result<TxView<'a>, ParseError> {
-    let view = parse_prefix(bytes, layout, Limits::CONSENSUS)?;
+    // Ten bytes that end with the marker are the raw transaction without inputs and outputs.
+    let limits = if bytes.len() == EMPTY_TX_BYTES { Limits::RAW } else { Limits::CONSENSUS };
+    let view = parse_prefix(bytes, layout, limits)?;
     let used = view.bytes().len();
     if used < bytes.len() {
         let extra = (bytes.len() - used) as u64;

@@ -82,17 +82,18 @@ proptest! {
     }
 
     #[test]
-    fn bytes_that_arrive_one_by_one_parse_at_the_last(tx in any_tx()) {
-        let bytes = tx.to_bytes();
+    fn bytes_that_arrive_one_by_one_parse_at_the_last(tx in any_tx(), extended: bool) {
+        let bytes = if extended { tx.to_extended_bytes().unwrap() } else { tx.to_bytes() };
         let mut layout = TxLayout::new();
-        let mut parser = TxParser::new(Limits::RAW);
+        let mut parser = TxParser::new(if extended { Limits::CONSENSUS } else { Limits::RAW });
         for end in 0..bytes.len() {
             let error = parser.advance(&bytes[..end], &mut layout, usize::MAX).unwrap_err();
             prop_assert!(error.is_truncated());
             prop_assert!(error.offset <= end as u64);
         }
         prop_assert_eq!(parser.advance(&bytes, &mut layout, usize::MAX), Ok(Progress::Done));
-        prop_assert_eq!(TxView::new(&bytes, &layout).to_owned_tx(), without_coins(tx));
+        let want = if extended { tx } else { without_coins(tx) };
+        prop_assert_eq!(TxView::new(&bytes, &layout).to_owned_tx(), want);
     }
 
     #[test]
