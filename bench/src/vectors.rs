@@ -18,6 +18,7 @@ mod keys;
 mod prevouts;
 mod rows;
 mod tally;
+mod teranode;
 mod txs;
 
 use crate::report::Evidence;
@@ -102,6 +103,16 @@ const FORMATS: &[Format] = &[
     Format { name: "script-rows",         carries: |name, _| consensus::vectors::runner_of(name).is_some(), check: rows::check },
     Format { name: "sigop-counts",        carries: |name, _| name == "sigop_count_cases.jsonl", check: rows::sigops },
     Format { name: "wycheproof",          carries: |name, _| name.starts_with("ecdsa_secp256k1") && name.ends_with(".json"), check: keys::wycheproof },
+    Format { name: "base58",              carries: |name, _| name == "base58_encode_decode.json", check: keys::base58 },
+    Format { name: "base58-valid",        carries: |name, _| name == "base58_keys_valid.json", check: keys::base58_valid },
+    Format { name: "base58-invalid",      carries: |name, _| name == "base58_keys_invalid.json", check: keys::base58_invalid },
+    Format { name: "teranode-block",      carries: |name, _| name.ends_with(".block"),         check: teranode::teranode_block },
+    Format { name: "teranode-msg-block",  carries: |name, _| name.ends_with(".msgBlock"),      check: teranode::wire_block },
+    Format { name: "teranode-subtree",    carries: |name, _| name.ends_with(".subtree") || name == "testSubtreeHex.bin", check: teranode::subtree },
+    Format { name: "teranode-subtree-data", carries: |name, _| name.ends_with(".subtree_data"), check: teranode::subtree_data },
+    Format { name: "teranode-utxo-headers", carries: |name, _| name.ends_with(".utxo-headers"), check: teranode::utxo_headers },
+    Format { name: "teranode-utxo-set",   carries: |name, _| name.ends_with(".utxo-set"),      check: teranode::utxo_set },
+    Format { name: "teranode-outputs",    carries: |name, _| name.ends_with(".outputs"),       check: teranode::outputs },
     Format { name: "block-prevouts",      carries: |name, _| name.ends_with("_prevouts.jsonl"), check: prevouts::rows },
     Format { name: "block-raw",           carries: blocks::is_raw,                             check: blocks::raw },
     Format { name: "blocks-framed-bz2",   carries: |name, _| blocks::is_framed(name),          check: blocks::framed },
@@ -130,14 +141,22 @@ fn is_description(name: &str) -> bool {
 /// Walks the folder; exit code 1 when a row failed or a count differs from COUNTS.json.
 pub fn main(args: &Args) -> ExitCode {
     let mut evidence = Evidence::new("metanode.bench.vectors/1", 0);
-    let mut paths = Vec::new();
-    if let Err(error) = list(&args.root, "", &mut paths) {
-        eprintln!(
-            "vectors: reading {}: {error}; try `--root ../shared/vectors`",
-            args.root.display()
-        );
-        return ExitCode::from(2);
+    match walk(args, &mut evidence) {
+        Ok(ok) => evidence.finish(ok, args.json),
+        Err(error) => {
+            eprintln!(
+                "vectors: reading {}: {error}; try `--root ../shared/vectors`",
+                args.root.display()
+            );
+            ExitCode::from(2)
+        }
     }
+}
+
+/// Checks every file below the root and puts what it found into the evidence; true when every row held.
+fn walk(args: &Args, evidence: &mut Evidence) -> std::io::Result<bool> {
+    let mut paths = Vec::new();
+    list(&args.root, "", &mut paths)?;
     paths.sort();
     let mut files = Vec::new();
     let mut failures = Vec::new();
@@ -204,7 +223,7 @@ pub fn main(args: &Args) -> ExitCode {
     evidence.set("files", files);
     evidence.set("failures", failures);
     evidence.set("unknown", unknown);
-    evidence.finish(ok, args.json)
+    Ok(ok)
 }
 
 /// Adds a failure for each file whose rows are not what COUNTS.json says. Without that file nothing is compared.
@@ -236,4 +255,32 @@ fn list(root: &Path, below: &str, paths: &mut Vec<String>) -> std::io::Result<()
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRUE_ROW: &str = "[1,\"51\",\"51\",0,\"OK\"]\n";
+    const FALSE_ROW: &str = "[1,\"51\",\"00\",0,\"OK\"]\n";
+
+    fn walk_of(files: &[(&str, &str)]) -> bool {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).expect("a file in it");
+        }
+        let args = Args { root: folder.path().to_path_buf(), only: None, json: true };
+        walk(&args, &mut Evidence::new("test", 0)).expect("a folder that can be read")
+    }
+
+    #[test]
+    fn a_wrong_row_a_missing_row_and_an_empty_folder_do_not_pass() {
+        let counts = "{\"script_fuzz.jsonl\": 2}";
+        let twice = TRUE_ROW.repeat(2);
+        assert!(walk_of(&[("script_fuzz.jsonl", &twice), ("COUNTS.json", counts)]));
+        assert!(!walk_of(&[("script_fuzz.jsonl", TRUE_ROW), ("COUNTS.json", counts)]));
+        assert!(!walk_of(&[("script_fuzz.jsonl", &[TRUE_ROW, FALSE_ROW].concat())]));
+        assert!(!walk_of(&[("COUNTS.json", counts)]));
+        assert!(!walk_of(&[]));
+    }
 }

@@ -59,7 +59,7 @@ fn find_block(root: &Path, meta: &Value) -> Result<Vec<u8>, Differs> {
             if found.is_dir() {
                 folders.push(found);
             } else if !path.is_empty() && found.ends_with(path) {
-                return std::fs::read(found).map_err(wanted("a block"));
+                return std::fs::read(found).map_err(wanted("a block")).and_then(unframed);
             }
         }
     }
@@ -67,6 +67,13 @@ fn find_block(root: &Path, meta: &Value) -> Result<Vec<u8>, Differs> {
         want: format!("the block {path} below the root"),
         got: "no such file".to_owned(),
     })
+}
+
+/// The block in a file that may be packed, and may have magic and length before the block.
+fn unframed(bytes: Vec<u8>) -> Result<Vec<u8>, Differs> {
+    let bytes = if bytes.starts_with(b"BZh") { unpack(&bytes)? } else { bytes };
+    let magic = ChainParams::of(Network::Main).disk_magic.unwrap_or_default();
+    Ok(if bytes.starts_with(&magic) && bytes.len() > 8 { bytes[8..].to_vec() } else { bytes })
 }
 
 fn whole(

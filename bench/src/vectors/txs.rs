@@ -17,7 +17,8 @@ pub fn is_transaction(name: &str, path: &str) -> bool {
         || (named_by_txid && !is_block && (name == stem || name.contains(".bin")))
 }
 
-fn is_hash(text: &str) -> bool {
+/// Sixty-four hex digits.
+pub fn is_hash(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
