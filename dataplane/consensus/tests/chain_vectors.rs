@@ -11,10 +11,12 @@ use consensus::header::{Header, MEDIAN_TIME_BLOCKS, median_time_past};
 use consensus::merkle::merkle_root;
 use consensus::params::{ChainParams, Era, Network};
 use consensus::pow::{self, ChainPoint, U256};
+use consensus::proof::{TscProof, TscSubject, TscTarget};
 use consensus::rules::{self, BlockChecker, CoinFacts, InputTally, TxLimits};
 use consensus::teranode::{COINBASE_PLACEHOLDER, Subtree, SubtreeDataCursor, SubtreeNode};
 use consensus::teranode::{SubtreeView, TeranodeBlockView};
 use consensus::tx::{self, ParseErrorKind, TxLayout, TxView};
+use consensus::wire::Reader;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -607,6 +609,35 @@ fn a_teranode_block_its_subtrees_and_their_data_agree() {
     let computed = block.merkle_root(&coinbase, Some(&first), 32).unwrap();
     assert_eq!(computed.root, block.header().merkle_root);
     assert!(!computed.is_mutated);
+}
+
+#[test]
+fn the_proofs_inside_a_double_spend_message_are_read_to_its_last_byte() {
+    let Some(root) = shared() else { return };
+    let file = json_of(&root, "derived-svnode-1.2.2/p2p_messages.json");
+    let is_dsdetected = |message: &&Value| message["command"] == "dsdetected";
+    let message = rows(&file["messages"]).iter().find(is_dsdetected).unwrap();
+    let payload = hex::decode(text(&message["payload"])).unwrap();
+    let mut r = Reader::new(&payload);
+    assert_eq!(r.u16(), Ok(1));
+    let blocks = r.compact_size().unwrap();
+    for _ in 0..blocks {
+        for _ in 0..r.compact_size().unwrap() {
+            Header::read(&mut r).unwrap();
+        }
+        let at = r.offset();
+        let proof = TscProof::read(&mut r).unwrap();
+        assert!(matches!(proof.subject, TscSubject::Tx(_)));
+        assert!(matches!(proof.target, TscTarget::MerkleRoot(_)));
+        assert_eq!(
+            proof.txid().to_string(),
+            "4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b"
+        );
+        let mut again = Vec::new();
+        proof.write(&mut again);
+        assert_eq!(again, payload[at..r.offset()]);
+    }
+    assert_eq!((blocks, r.finish()), (2, Ok(())));
 }
 
 #[test]
