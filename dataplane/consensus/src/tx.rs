@@ -221,7 +221,7 @@ impl<'a> TxView<'a> {
         self.layout
     }
 
-    /// Serialised inputs of a raw transaction stand at this range (count excluded); with extensions in the extended form.
+    /// The wire form of input `i`, without its extension.
     pub fn input_bytes(&self, i: usize) -> &'a [u8] {
         let span = &self.layout.inputs[i];
         &self.bytes[span.at()..span.unlocking_end() + 4]
