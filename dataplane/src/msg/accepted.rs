@@ -58,12 +58,13 @@ pub struct Accepted<'a> {
     pub txid: TxId,
     /// What must be drained first.
     pub parents: List<'a, ParentSeq>,
-    /// The transaction, raw format; empty for `Evicted`.
+    /// The transaction, raw format; empty for `Evicted`, and for a `Block` transaction that was published to the pool before.
     pub tx: &'a [u8],
 }
 
 impl<'a> Accepted<'a> {
-    const FIXED_LEN: usize = 74;
+    /// Bytes of a frag without parents and transaction.
+    pub const FIXED_LEN: usize = 74;
 
     /// Bytes the frag takes.
     pub fn encoded_len(&self) -> usize {

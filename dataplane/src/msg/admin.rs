@@ -32,9 +32,10 @@ pub enum Admin<'a> {
         tx: &'a [u8],
     },
     /// A block is on the chain: the pool transactions that shard `shard` published as `from_seq..=to_seq` are mined in it,
-    /// nothing per record. For our own block, one item for each shard that has any goes to *every* shard (an owner must
-    /// know whether a spender whose home is elsewhere is mined). For somebody else's block, one item with an empty range:
-    /// its transactions were marked one by one as they were settled in its context.
+    /// nothing per record. For our own block, one item for each range of each shard goes to *every* shard (an owner must
+    /// know whether a spender whose home is elsewhere is mined), and at least one item, if need be with an empty range, so
+    /// that every shard knows the block. For somebody else's block, one item with an empty range: its transactions were
+    /// marked one by one as they were settled in its context.
     SetMined {
         /// Whose publish sequence the range counts.
         shard: u16,

@@ -74,6 +74,23 @@ impl<'a> BatchWriter<'a> {
         Self { buf, header: BatchHeader { epoch, context, items: 0 }, at: BatchHeader::LEN }
     }
 
+    /// Goes on with a batch whose first `items` items fill `buf` up to `at`, for who collects items over several calls.
+    pub fn resume(
+        buf: &'a mut [u8],
+        epoch: Epoch,
+        context: Context,
+        items: u16,
+        at: usize,
+    ) -> Self {
+        assert!((BatchHeader::LEN..=buf.len()).contains(&at), "a batch cannot end at byte {at}");
+        Self { buf, header: BatchHeader { epoch, context, items }, at }
+    }
+
+    /// Bytes so far, header included.
+    pub fn bytes(&self) -> usize {
+        self.at
+    }
+
     /// Appends an item; false when it does not fit any more.
     #[inline]
     pub fn push<'i>(&mut self, item: &impl Item<'i>) -> bool {

@@ -1,7 +1,9 @@
 //! What a shard answers a coordinator: link `shard_validate`.
 //!
 //! Answers to `Resolve` are `Coin` or `Input` (phase resolve); answers to `Reserve` and to a refused `Commit` are one `Input`
-//! per input, or `Differs`; `Settle` and a granted `Commit` give `Decided`. `Wake` comes once for each list entry.
+//! per input, or `Differs`; `Settle` and a granted `Commit` give `Decided`. `Wake` comes once for each list entry; an entry that is
+//! given its coin, or told of a new holder or a spender, gets an `Input` instead. A `Watch` that finds no room gets an `Input`
+//! `Overloaded` for input `u32::MAX`. Answers go by ticket: the context of their batch tells nothing.
 
 use super::batch::Item;
 use super::wire::{In, Out};
@@ -18,7 +20,8 @@ pub enum InputVerdict {
     },
     /// No such coin; nothing is held and nothing waits (see `Watch`).
     Missing,
-    /// Spent by an accepted transaction, perhaps the asker itself.
+    /// Spent by an accepted transaction, perhaps the asker itself. In a block's context the asker itself means: known from the
+    /// pool, its spend stands, and a `Settle` in the same context makes it the block's.
     Spent {
         /// Its id.
         by: TxId,

@@ -169,7 +169,8 @@ mod tests {
         let mut refused = 0;
         for round in 0..20_000_u32 {
             if rng.chance(11, 20) {
-                let len = 1 + rng.index(1 << rng.below(16));
+                let order = rng.below(16);
+                let len = 1 + rng.index(1 << order);
                 assert_eq!(arena.has_room(len), {
                     let took = arena.take(len);
                     if let Some(span) = took {

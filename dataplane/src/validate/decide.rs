@@ -268,40 +268,37 @@ impl Coordinator {
 
     fn on_wake(&mut self, slot: u32, vin: u32, reason: WakeReason) {
         let s = &mut self.slots[slot as usize];
-        let wait_vin = s.wait_vin;
+        // A watch ends with its first wake; other entries of this attempt may be called before our release of them is read.
+        let of_watch = vin == NONE;
+        if of_watch {
+            s.watching = false;
+        }
+        let at = if of_watch { s.watch_vin } else { vin };
         match (s.phase, reason) {
-            (Phase::Orphan, WakeReason::Free) => {
-                s.watching = false;
-                self.wake_orphan(slot);
-            }
-            (Phase::Orphan, WakeReason::ParentOrphaned) => {
+            (Phase::Orphan, WakeReason::Free) if of_watch => self.wake_orphan(slot),
+            (Phase::Orphan, WakeReason::ParentOrphaned) if of_watch => {
+                s.watching = true;
                 s.ops.add(Ops::WATCH);
                 self.pump(slot);
             }
-            (Phase::Orphan | Phase::ParentWait, WakeReason::ParentRejected) => {
-                s.watching = false;
-                self.parent_rejected(slot, wait_vin);
+            (
+                Phase::Orphan | Phase::ParentWait | Phase::Watching | Phase::Reserving,
+                WakeReason::ParentRejected,
+            ) => {
+                let parent = self.view(slot).prev(at as usize).txid;
+                self.conclude(slot, TxVerdict::ParentRejected, 0, at, parent);
             }
-            (Phase::Reserving, WakeReason::ParentRejected) => self.parent_rejected(slot, vin),
-            (Phase::ParentWait, WakeReason::ParentOrphaned) => {
-                let s = &mut self.slots[slot as usize];
+            (Phase::ParentWait, WakeReason::ParentOrphaned) if at == s.wait_vin => {
                 let work = s.work as usize;
-                s.watching = false;
-                self.works[work].inputs[wait_vin as usize].hold = Hold::Nothing;
-                self.miss(slot, wait_vin);
+                self.works[work].inputs[at as usize].hold = Hold::Nothing;
+                self.miss(slot, at);
             }
-            (Phase::Watching | Phase::ParentWait | Phase::Reserving, _) => {
-                s.watching = false;
+            (Phase::Watching | Phase::ParentWait, WakeReason::Free) if at == s.wait_vin => {
                 self.restart_later(slot, false);
             }
+            (Phase::Reserving, _) => self.restart_later(slot, false),
             _ => self.counts.replies_stale += 1,
         }
-    }
-
-    fn parent_rejected(&mut self, slot: u32, vin: u32) {
-        let vin = if vin == NONE { 0 } else { vin };
-        let parent = self.view(slot).prev(vin as usize).txid;
-        self.conclude(slot, TxVerdict::ParentRejected, 0, vin, parent);
     }
 
     /// Ends the attempt; the next one begins once everything of this one was sent.
@@ -447,7 +444,7 @@ impl Coordinator {
         s.wait_vin = NONE;
         let unwatches = s.watching && !s.ops.has(Ops::WATCH);
         s.watching = false;
-        s.ops.0 = 0;
+        s.ops.0 &= Ops::UNWATCH;
         if unwatches {
             s.ops.add(Ops::UNWATCH);
         }
