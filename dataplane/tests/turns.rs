@@ -217,6 +217,39 @@ fn a_frag_keeps_its_time_of_birth_over_every_hop() {
 }
 
 #[test]
+fn links_can_live_in_files_that_another_process_may_map() {
+    let directory = std::env::temp_dir().join(format!("metanode-turns-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a temporary directory");
+    let plan = topology(1, 1, 1).plan().expect("sound");
+    let options = BuildOptions { directory: Some(directory.clone()), ..BuildOptions::default() };
+    let mut machine = plan.build(&options).expect("built");
+    let mut source = machine.external("source", 0).expect("source");
+    source.outs[0].publish(3, UNBORN, &job(9)).expect("room");
+    let other = ring::Link::open_file(directory.join("source_ask-0.0.link")).expect("mapped again");
+    assert_eq!(other.spec().name, "source_ask:0.0");
+    assert!(other.producer().is_err(), "the producer's end is taken");
+    let mut ask = machine.wiring("ask", 0).map(|w| (Ask::new(&w), w)).expect("ask");
+    assert_eq!(ask.1.input("source_ask"), Some(dataplane::tile::In(1)));
+    ask.0.received.clear();
+    std::fs::remove_dir_all(&directory).expect("cleaned up");
+}
+
+#[test]
+fn an_instance_is_handed_out_once_and_as_what_it_is() {
+    let mut machine =
+        topology(1, 1, 1).plan().expect("sound").build(&BuildOptions::default()).expect("built");
+    machine.wiring("ask", 0).expect("the first time");
+    for (tile, index, why) in
+        [("ask", 0, "before"), ("ask", 1, "no such"), ("source", 0, "external")]
+    {
+        let error = machine.wiring(tile, index).expect_err("refused").to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    let error = machine.external("sink", 0).expect_err("a tile").to_string();
+    assert!(error.contains("it is a tile"), "{error}");
+}
+
+#[test]
 fn the_nine_cells_add_up_to_the_time_that_passed_in_turns() {
     use dataplane::tile::{Busy, Frag, In, Outs, Tile};
     /// Moves the clock in every hook, as if each took time.

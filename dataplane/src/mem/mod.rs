@@ -4,3 +4,5 @@
 
 #[allow(unsafe_code)] // a global allocator is an unsafe trait
 pub mod seal;
+
+pub use seal::{SealMode, SealedHeap, alloc_after_seal, seal, unsealed};
