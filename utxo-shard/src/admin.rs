@@ -106,8 +106,8 @@ impl Shard {
         there.then_some(Found { rec, vout: outpoint.vout, pending: false })
     }
 
-    /// One coin of a mined transaction, by itself.
-    fn import(
+    /// One coin of a mined transaction, by itself; false if there is no room or it contradicts what is known.
+    pub fn import(
         &mut self,
         outpoint: &OutPoint,
         value_sat: u64,

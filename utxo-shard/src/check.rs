@@ -3,7 +3,7 @@
 use crate::config::{COIN_WAITERS_MAX, TX_WAITERS_MAX};
 use crate::shard::{Shard, Totals};
 use crate::slab::{NONE, Slab};
-use crate::table::{CLAIM_BYTES, Rec, Table, flag, out};
+use crate::table::{CLAIM_BYTES, Claim, Rec, Table, flag, out};
 use crate::waits::{Kind, WaiterId};
 
 impl Shard {
@@ -40,8 +40,13 @@ impl Shard {
             match kinds {
                 flag::LIVE => {
                     found.transactions += 1;
-                    let awaited = flags & (flag::BLOCK_PENDING | flag::SETTLED) != 0;
-                    assert!(waiting.is_empty() || awaited, "{txid} is decided and waited for");
+                    let awaited =
+                        flags & (flag::BLOCK_PENDING | flag::SETTLED | flag::EVICTING) != 0;
+                    let by_block = |&id: &WaiterId| self.waits.get(id).block != 0;
+                    assert!(
+                        awaited || waiting.iter().all(by_block),
+                        "{txid} is decided and the pool waits for it"
+                    );
                 }
                 flag::PENDING => {
                     found.announced += 1;
@@ -97,7 +102,7 @@ impl Shard {
                 value_sat += Table::value_sat(bits);
             } else {
                 let spend = self.newest_spend(rec, vout, bits);
-                assert!(spend.is_some_and(|c| c.is_some()), "{txid}:{vout} is spent by nobody");
+                assert!(spend.is_some_and(Claim::is_some), "{txid}:{vout} is spent by nobody");
             }
             let top = self.table.claim(rec, vout);
             let claimed = bits & (out::HELD | out::SPENT) != 0;

@@ -11,7 +11,9 @@ use crate::shard::{Outbox, Progress, Shard};
 use crate::table::{Rec, flag, out};
 use consensus::hash::TxId;
 use dataplane::msg::request::{Decision, List, SpentInput};
-use dataplane::msg::{Accepted, AcceptedKind, Context, Epoch, InputRef, Reply, Ticket, WakeReason};
+use dataplane::msg::{
+    Accepted, AcceptedKind, Context, Epoch, InputRef, ParentSeq, Reply, Ticket, WakeReason,
+};
 
 /// Where a decision's record is.
 enum Home {
@@ -33,8 +35,16 @@ impl Shard {
         to: &mut impl Outbox,
     ) -> Progress {
         match self.home(from, ctx, ticket, txid, decision) {
-            Home::Pending(rec) => self.decide(from, ctx, ticket, rec, decision, 0, to),
+            Home::Pending(rec) => {
+                if !self.can_publish(rec, decision, to) {
+                    return Progress::Again;
+                }
+                self.decide(from, ctx, ticket, rec, decision, 0, to);
+            }
             Home::Live(rec) => {
+                if !to.can_publish(Accepted::FIXED_LEN + decision.parents.len() * ParentSeq::LEN) {
+                    return Progress::Again;
+                }
                 if !ctx.is_pool() && self.mined_height(rec).is_none() && !self.stands_in(rec, ctx) {
                     self.mine_known(ctx, rec, decision, to);
                 } else {
@@ -73,6 +83,9 @@ impl Shard {
                 return Progress::Done;
             }
         };
+        if !self.can_publish(rec, decision, to) {
+            return Progress::Again;
+        }
         let all = inputs.iter().all(|input| {
             matches!(self.hold(from, ctx, ticket, txid, &input), Hold::Granted { .. })
         });
@@ -118,6 +131,11 @@ impl Shard {
             Built::Later => Home::Later,
             Built::Refused => Home::Refused,
         }
+    }
+
+    fn can_publish(&self, rec: Rec, decision: &Decision<'_>, to: &mut impl Outbox) -> bool {
+        let (_, raw_len) = self.table.raw(rec);
+        to.can_publish(Accepted::FIXED_LEN + decision.parents.len() * ParentSeq::LEN + raw_len)
     }
 
     fn stands_in(&self, rec: Rec, ctx: &Context) -> bool {
@@ -200,7 +218,7 @@ impl Shard {
             fee_sat: decision.fee_sat,
             txid: self.table.txid(rec),
             parents: decision.parents,
-            tx: decision.tx,
+            tx: &[],
         });
         self.ripen(rec, WakeReason::Free);
     }
@@ -227,10 +245,9 @@ impl Shard {
         let rec = rec.expect("a coin that is spent was reserved, so its record is there");
         let vout = outpoint.vout;
         let bits = self.coin_bits(rec, vout).expect("a coin that is spent was reserved");
-        if let Some(claim) = self.newest_spend(rec, vout, bits) {
-            if self.table.claimant(claim) == *txid {
-                return;
-            }
+        let spent = self.newest_spend(rec, vout, bits);
+        if spent.is_some_and(|claim| self.table.claimant(claim) == *txid) {
+            return;
         }
         let claim = self.table.claim(rec, vout);
         assert!(

@@ -8,7 +8,7 @@
 //! another transaction's decision.
 
 use crate::config::{COIN_WAITERS_MAX, TX_WAITERS_MAX};
-use crate::shard::{Found, Outbox, Progress, Shard};
+use crate::shard::{COIN_REPLY_BYTES, Found, Outbox, Progress, SHORT_REPLY_BYTES, Shard};
 use crate::table::{Claim, Rec, Table, flag, out};
 use crate::waits::{Kind, NOBODY, News, Waiter, WaiterId};
 use consensus::hash::TxId;
@@ -31,6 +31,14 @@ pub(crate) enum Hold {
     Undecided(Rec),
 }
 
+/// The inputs from `first` on.
+pub(crate) fn from_input(inputs: List<'_, InputRef>, first: usize) -> List<'_, InputRef> {
+    match inputs {
+        List::Wire(bytes) => List::Wire(&bytes[first * InputRef::LEN..]),
+        List::Own(items) => List::Own(&items[first..]),
+    }
+}
+
 impl Shard {
     /// Reserves inputs, each answered by itself. Stops when the outbox is full.
     pub(crate) fn reserve(
@@ -46,11 +54,14 @@ impl Shard {
             if !to.has_room(from) {
                 return Progress::From(i);
             }
-            self.reserve_input(from, ctx, ticket, txid, &input, to);
+            if !self.reserve_input(from, ctx, ticket, txid, &input, to) {
+                return Progress::From(i);
+            }
         }
         Progress::Done
     }
 
+    /// One input; false if there is no room for the answer, and nothing was done.
     fn reserve_input(
         &mut self,
         from: u16,
@@ -59,17 +70,21 @@ impl Shard {
         txid: &TxId,
         input: &InputRef,
         to: &mut impl Outbox,
-    ) {
+    ) -> bool {
         let vin = input.vin;
         let verdict = match self.hold(from, ctx, ticket, txid, input) {
             Hold::Granted { parent_seq } => InputVerdict::Reserved { parent_seq },
             Hold::No(verdict) => verdict,
             Hold::Differs(found) => {
-                self.counts.differs += 1;
                 let mut scratch = [0; 25];
                 let coin = self.coin_reply(found, ctx, &mut scratch);
+                let bytes = coin.locking_script.len() + COIN_REPLY_BYTES;
+                if bytes > SHORT_REPLY_BYTES && !to.has_room_for(from, bytes) {
+                    return false;
+                }
                 to.reply(from, &Reply::Differs { ticket, vin, coin });
-                return;
+                self.counts.differs += 1;
+                return true;
             }
             Hold::Held(claim) => {
                 let by = self.table.claimant(claim);
@@ -103,6 +118,7 @@ impl Shard {
             _ => {}
         }
         to.reply(from, &Reply::Input { ticket, vin, verdict });
+        true
     }
 
     /// Takes one coin if it is to be had; nobody is put into a list here.
@@ -343,15 +359,26 @@ impl Shard {
     }
 
     /// Registers an orphan's watch, or wakes it at once if there is news already.
-    pub(crate) fn watch(&mut self, from: u16, ticket: Ticket, outpoint: &OutPoint) {
-        let mut waiter = Waiter::new(from, ticket, outpoint.txid, outpoint.vout, Kind::Orphan);
-        waiter.listed = true;
+    pub(crate) fn watch(
+        &mut self,
+        from: u16,
+        ctx: &Context,
+        ticket: Ticket,
+        outpoint: &OutPoint,
+        to: &mut impl Outbox,
+    ) {
+        let waiter = Waiter {
+            block: ctx.block,
+            height: ctx.height,
+            ..Waiter::new(from, ticket, outpoint.txid, outpoint.vout, Kind::Orphan)
+        };
         if self.waits.is_full() {
-            // Not even an entry to say so with: the coordinator's own bound on orphans drops it in time.
             self.counts.overloaded += 1;
+            let verdict = InputVerdict::Overloaded;
+            to.reply(from, &Reply::Input { ticket, vin: u32::MAX, verdict });
             return;
         }
-        if let Some(news) = self.orphan_news(&outpoint.txid, outpoint.vout) {
+        if let Some(news) = self.orphan_news(ctx, &outpoint.txid, outpoint.vout) {
             let id = self.waits.add(waiter, NOBODY);
             self.waits.tell(id, news);
             return;

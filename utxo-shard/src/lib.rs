@@ -6,7 +6,7 @@
 //! one record of one owner, so a spend is a few writes into memory that no other thread ever touches.
 //!
 //! [`Shard`] is the owner itself: plain data, no links, no clock, no randomness; tests, the simulator and every later engine
-//! talk to it through [`Outbox`]. The tile around it (`tile`) moves frags. Everything is taken at start and bounded
+//! talk to it through [`Outbox`]. [`ShardTile`] around it moves frags. Everything is taken at start and bounded
 //! ([`ShardConfig`]); what is over a bound is refused, counted, and served again once there is room.
 //!
 //! Back of an envelope, per spent P2PKH input: one index line, one record line or two, one claim; about 200 ns without cache
@@ -15,6 +15,7 @@
 #![deny(unsafe_code)]
 
 mod admin;
+mod backlog;
 mod build;
 mod check;
 mod config;
@@ -22,6 +23,7 @@ mod decide;
 mod hold;
 mod index;
 mod mined;
+mod outlet;
 mod outputs;
 mod shard;
 mod slab;
@@ -30,10 +32,12 @@ mod stories;
 mod table;
 #[cfg(test)]
 mod testing;
+mod tile;
 mod undo;
 mod waits;
 
 pub use admin::AdminOutcome;
 pub use config::*;
 pub use shard::{Counts, Outbox, Progress, Shard, Totals};
+pub use tile::{ShardCount, ShardTile};
 pub use undo::{EvictStep, PruneStep};

@@ -63,13 +63,12 @@ impl OutputWalk {
             self.inputs_left -= 1;
             return Some(Step::Input);
         }
-        let outputs = match self.outputs {
-            Some(n) => n,
-            None => {
-                let n = u32::try_from(compact(raw, &mut self.at)?).ok()?;
-                self.outputs = Some(n);
-                n
-            }
+        let outputs = if let Some(n) = self.outputs {
+            n
+        } else {
+            let n = u32::try_from(compact(raw, &mut self.at)?).ok()?;
+            self.outputs = Some(n);
+            n
         };
         if self.next == outputs {
             return (raw.len() == self.at + 4).then_some(Step::End);

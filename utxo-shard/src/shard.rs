@@ -27,6 +27,16 @@ pub trait Outbox {
         true
     }
 
+    /// Whether an answer of this many bytes can be taken; asked besides [`Outbox::has_room`] where a script makes it long.
+    fn has_room_for(&mut self, _to: u16, _bytes: usize) -> bool {
+        true
+    }
+
+    /// Whether a publication of this many bytes can be taken; asked before each decision.
+    fn can_publish(&mut self, _bytes: usize) -> bool {
+        true
+    }
+
     /// An answer for validator `to`.
     fn reply(&mut self, to: u16, reply: &Reply<'_>);
 
@@ -34,13 +44,18 @@ pub trait Outbox {
     fn publish(&mut self, accepted: &Accepted<'_>);
 }
 
+/// Bytes of a reply with a coin, its script apart.
+pub(crate) const COIN_REPLY_BYTES: usize = 9 + 4 + 8 + 4 + 1 + 4;
+/// Replies up to this fit wherever [`Outbox::has_room`] said so.
+pub(crate) const SHORT_REPLY_BYTES: usize = 512;
+
 /// How far a request got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// All of it.
     Done,
-    /// A record is being created in pieces: call [`Shard::step`] until it says so, then hand the request in again. A `Settle` or
-    /// `Commit` may then leave out the transaction's bytes, which are held.
+    /// Not yet: a record is being created in pieces ([`Shard::step`]), or the outbox cannot take what would come of it. Hand the
+    /// request in again; a `Settle` or `Commit` may then leave out the transaction's bytes, which are held.
     Again,
     /// The outbox is full: hand it in again later as a `Reserve` of the inputs from this one on.
     From(usize),
@@ -252,7 +267,7 @@ impl Shard {
                 to.reply(from, &Reply::Seen { ticket, state });
             }
             Request::Resolve { ticket, vin, outpoint } => {
-                self.resolve(from, ctx, ticket, vin, &outpoint, to);
+                return self.resolve(from, ctx, ticket, vin, &outpoint, to);
             }
             Request::Reserve { ticket, txid, inputs } => {
                 return self.reserve(from, ctx, ticket, &txid, &inputs, to);
@@ -265,7 +280,7 @@ impl Shard {
                     self.release(from, ticket, &input.outpoint);
                 }
             }
-            Request::Watch { ticket, outpoint } => self.watch(from, ticket, &outpoint),
+            Request::Watch { ticket, outpoint } => self.watch(from, ctx, ticket, &outpoint, to),
             Request::Unwatch { ticket, outpoint } => self.unwatch(from, ticket, &outpoint),
             Request::Withdraw { ticket, txid, reason } => {
                 self.withdraw(from, ctx, ticket, &txid, reason);
@@ -378,23 +393,29 @@ impl Shard {
         vin: u32,
         outpoint: &OutPoint,
         to: &mut impl Outbox,
-    ) {
-        self.counts.resolved += 1;
+    ) -> Progress {
         let verdict = match self.look_up(ctx, outpoint) {
             Ok(coin) => {
                 let mut scratch = [0; 25];
                 let coin = self.coin_reply(coin, ctx, &mut scratch);
+                let bytes = coin.locking_script.len() + COIN_REPLY_BYTES;
+                if bytes > SHORT_REPLY_BYTES && !to.has_room_for(from, bytes) {
+                    return Progress::Again;
+                }
                 to.reply(from, &Reply::Coin { ticket, vin, coin });
-                return;
+                self.counts.resolved += 1;
+                return Progress::Done;
             }
             Err(verdict) => verdict,
         };
+        self.counts.resolved += 1;
         match verdict {
             InputVerdict::Missing => self.counts.missing += 1,
             InputVerdict::Spent { .. } => self.counts.found_spent += 1,
             _ => {}
         }
         to.reply(from, &Reply::Input { ticket, vin, verdict });
+        Progress::Done
     }
 
     /// The coin of an outpoint in a context, pending or not, or why there is none.
@@ -598,13 +619,14 @@ impl Shard {
     fn hand_on_ripe(&mut self) {
         for _ in 0..crate::config::RIPE_PER_STEP {
             let Some((id, ripe)) = self.waits.next_ripe() else { return };
-            let Waiter { kind, vin, .. } = *self.waits.get(id);
+            let Waiter { kind, vin, block, height, .. } = *self.waits.get(id);
             if kind != Kind::Orphan || ripe.reason == WakeReason::ParentRejected {
                 self.waits.tell(id, News::Wake(ripe.reason));
                 continue;
             }
             // An orphan waits on while its parent is an orphan too; otherwise its parent was accepted.
-            if let Some(news) = self.orphan_news(&ripe.txid, vin) {
+            let ctx = Context { block, height, ..Context::default() };
+            if let Some(news) = self.orphan_news(&ctx, &ripe.txid, vin) {
                 self.waits.tell(id, news);
             } else {
                 self.rewatch(id, &ripe.txid);
@@ -612,10 +634,10 @@ impl Shard {
         }
     }
 
-    /// What there is to tell about an awaited output; `None` while its transaction is not there.
-    pub(crate) fn orphan_news(&self, txid: &TxId, vout: u32) -> Option<News> {
+    /// What there is to tell about an awaited output; `None` while its transaction is not there (for a block: not in it).
+    pub(crate) fn orphan_news(&self, ctx: &Context, txid: &TxId, vout: u32) -> Option<News> {
         let rec = self.table.find(txid)?;
-        if !self.table.is(rec, flag::LIVE) {
+        if !self.exists_in(rec, ctx) {
             return None;
         }
         // An output that its transaction does not have, or that can never be spent, will never come to exist.

@@ -62,7 +62,7 @@ impl Slab {
     pub fn new(capacity_bytes: usize) -> Self {
         let units = capacity_bytes / UNIT_BYTES;
         assert!(
-            units > FIRST_UNIT && units <= u32::MAX as usize,
+            units > FIRST_UNIT && u32::try_from(units).is_ok(),
             "a slab of {capacity_bytes} bytes cannot be addressed; take 128 bytes to 64 GiB"
         );
         Self {

@@ -204,19 +204,16 @@ impl Table {
     /// The caller has made sure that the index has room.
     pub fn enter(&mut self, rec: Rec) {
         let txid = self.txid(rec);
-        match self.place(&txid) {
-            Some(place) => {
-                let old = Rec(self.index.at(place));
-                let (head, count) = (self.waiters(old), self.waiting(old));
-                self.put_waiters(rec, head);
-                self.put_waiting(rec, count);
-                self.index.set(place, rec.0);
-                self.dealloc(old);
-            }
-            None => {
-                let hash = self.hash(&txid);
-                self.index.insert(hash, rec.0);
-            }
+        if let Some(place) = self.place(&txid) {
+            let old = Rec(self.index.at(place));
+            let (head, count) = (self.waiters(old), self.waiting(old));
+            self.put_waiters(rec, head);
+            self.put_waiting(rec, count);
+            self.index.set(place, rec.0);
+            self.dealloc(old);
+        } else {
+            let hash = self.hash(&txid);
+            self.index.insert(hash, rec.0);
         }
     }
 

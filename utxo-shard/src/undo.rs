@@ -90,6 +90,9 @@ impl Shard {
         if end < self.table.outputs(rec) {
             return EvictStep::More { vout: end };
         }
+        if !to.can_publish(Accepted::FIXED_LEN) {
+            return EvictStep::More { vout: end };
+        }
         self.ripen(rec, WakeReason::ParentRejected);
         if flags & flag::POOL != 0 {
             self.publish_seq += 1;

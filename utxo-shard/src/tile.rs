@@ -1,0 +1,467 @@
+//! The tile `shard`: a thin adapter between links and a [`Shard`].
+//!
+//! In: `validate_shard` (one from each coordinator) and `control_shard`. Out: `shard_validate` (one to each), `shard_pack`,
+//! `shard_control`. A frag of requests is taken only where its coordinator's reply link and `shard_pack` have credit; one
+//! full reply link stops one coordinator. What a frag leaves over goes on in the next turn (`backlog`), answers are collected
+//! (`outlet`), and wake-ups leave when there is credit to spare, a few a turn.
+//!
+//! A turn handles at most [`FRAGS_PER_TURN`](Tile::FRAGS_PER_TURN) frags a link, each of an mtu, one piece of a record under way,
+//! and [`WAKES_PER_TURN`] wake-ups a coordinator. A long transaction is copied in the turn its frag comes (about 0.1 ms a MiB).
+//! Cost, a frag: one poll, one copy of each answer (45 to 150 bytes) into the reply batch, one of each transaction into the
+//! slab and one out of it to `shard_pack`.
+
+use crate::admin::AdminOutcome;
+use crate::backlog::Backlog;
+use crate::config::ShardConfig;
+use crate::outlet::Outlet;
+use crate::shard::Shard;
+use dataplane::metrics::CounterDef;
+use dataplane::msg::admin::{Admin, AdminReply};
+use dataplane::msg::batch::Item;
+use dataplane::msg::{BatchHeader, BatchReader, BatchWriter, Context};
+use dataplane::tile::{Busy, Filter, Frag, House, In, Out, Outs, Seq, Sig, Tile};
+use dataplane::topo::Wiring;
+
+/// Wake-ups sent to one coordinator in one turn.
+pub const WAKES_PER_TURN: u32 = 32;
+/// Credits a reply link must have before wake-ups use it: answers come first.
+const WAKE_CREDIT_MIN: u32 = 8;
+/// Steps of work that needs no request (pieces of a record, waiters handed on) in one turn.
+const STEPS_PER_TURN: u32 = 1;
+/// Longest batch of answers to the control plane.
+const CONTROL_BYTES_MAX: usize = 64 * 1024;
+/// Longest script in an answer to the control plane: the link has no arena.
+const QUERY_SCRIPT_BYTES_MAX: usize = 4 * 1024;
+
+dataplane::counters! {
+    /// What a shard counts.
+    pub enum ShardCount {
+        /// Requests handled.
+        Requests = counter "requests_total",
+        /// Transactions announced.
+        Announced = counter "announced_total",
+        /// Announcements refused for want of room.
+        AnnounceRefused = counter "announce_refused_total",
+        /// Coins looked up.
+        Resolved = counter "resolved_total",
+        /// Coins reserved.
+        Reserved = counter "reserved_total",
+        /// Coins found held by another attempt.
+        FoundBusy = counter "found_busy_total",
+        /// Coins found spent.
+        FoundSpent = counter "found_spent_total",
+        /// Coins found missing.
+        FoundMissing = counter "found_missing_total",
+        /// Coins that were not what the scripts were run with.
+        Differed = counter "differed_total",
+        /// Requests that met a full list.
+        Overloaded = counter "overloaded_total",
+        /// Coins spent.
+        Spent = counter "spent_total",
+        /// Coins released.
+        Released = counter "released_total",
+        /// Transactions decided.
+        Decided = counter "decided_total",
+        /// Decisions repeated.
+        DecidedAgain = counter "decided_again_total",
+        /// Decisions refused for want of room.
+        Refused = counter "refused_total",
+        /// Announcements withdrawn.
+        Withdrawn = counter "withdrawn_total",
+        /// Wake-ups and later grants sent.
+        Woken = counter "woken_total",
+        /// Spends undone.
+        Unspent = counter "unspent_total",
+        /// Transactions evicted.
+        Evicted = counter "evicted_total",
+        /// Records pruned.
+        Pruned = counter "pruned_total",
+        /// Decisions all of whose spends are logged.
+        SpendsLogged = counter "spends_logged_total",
+        /// Orders of the control plane refused.
+        OrdersRefused = counter "orders_refused_total",
+        /// Frags that could not be handled to their end in their turn.
+        LeftOver = counter "frags_left_over_total",
+        /// Unspent outputs.
+        Utxos = gauge "utxos",
+        /// Live records.
+        Transactions = gauge "transactions",
+        /// Coins held.
+        Held = gauge "held",
+        /// Announced and undecided transactions.
+        InFlight = gauge "announced",
+        /// Entries in wait lists and watches.
+        Waiting = gauge "waiting",
+        /// Newest publish sequence.
+        PublishSeq = gauge "publish_seq",
+        /// Number of the epoch.
+        Epoch = gauge "epoch",
+        /// Bytes of the slab in use.
+        SlabUsedBytes = gauge "slab_used_bytes",
+        /// Bytes of the slab.
+        SlabBytes = gauge "slab_bytes",
+    }
+}
+
+/// What an in-link carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Validator(u16),
+    Control,
+}
+
+/// Progress of one batch of orders.
+#[derive(Clone, Copy, Debug, Default)]
+struct Orders {
+    done: u32,
+    refused: u32,
+}
+
+/// The tile. See the module.
+#[derive(Debug)]
+pub struct ShardTile {
+    shard: Shard,
+    ins: Vec<Source>,
+    validators: u16,
+    pack: Out,
+    control: Option<Out>,
+    outlet: Outlet,
+    backlogs: Vec<Backlog>,
+    orders: Backlog,
+    tally: Orders,
+    answers: Vec<u8>,
+    requests: u64,
+    left_over: u64,
+}
+
+impl ShardTile {
+    /// Takes all memory the tile will ever use (committed as it is first used).
+    ///
+    /// # Panics
+    /// If there is no `shard_pack`, or not one `validate_shard` and one `shard_validate` for each validator of the partition.
+    pub fn new(config: ShardConfig, wiring: &Wiring) -> Self {
+        let validators = config.partition.validators();
+        let requests = wiring.inputs("validate_shard");
+        let replies = wiring.outputs("shard_validate");
+        assert!(
+            requests.len() == usize::from(validators) && replies.len() == requests.len(),
+            "shard {} has {} links in and {} out for {validators} validators",
+            config.shard,
+            requests.len(),
+            replies.len()
+        );
+        let rows = wiring.input_rows();
+        let mut ins = vec![Source::Control; rows.len()];
+        for (validator, input) in requests.iter().enumerate() {
+            ins[input.index()] = Source::Validator(validator as u16);
+        }
+        let known = |row: &&str| matches!(*row, "validate_shard" | "control_shard");
+        assert!(rows.iter().all(known), "a shard reads validate_shard and control_shard: {rows:?}");
+        let pack = wiring.output("shard_pack").expect("a shard needs an out-link shard_pack");
+        Self {
+            shard: Shard::new(&config),
+            ins,
+            validators,
+            pack,
+            control: wiring.output("shard_control"),
+            outlet: Outlet::new(&replies, pack),
+            backlogs: (0..validators).map(|_| Backlog::new()).collect(),
+            orders: Backlog::new(),
+            tally: Orders::default(),
+            answers: vec![0; CONTROL_BYTES_MAX],
+            requests: 0,
+            left_over: 0,
+        }
+    }
+
+    /// The shard, for the simulator and tests.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// The shard, for tools that turn no tile at the same time.
+    pub fn shard_mut(&mut self) -> &mut Shard {
+        &mut self.shard
+    }
+
+    fn takes(&self, input: In, outs: &Outs) -> bool {
+        if self.shard.is_building() {
+            return false;
+        }
+        match self.ins[input.index()] {
+            Source::Validator(v) => {
+                self.backlogs[usize::from(v)].is_empty()
+                    && self.outlet.has_room(outs, v)
+                    && outs.credit(self.pack) > 0
+            }
+            Source::Control => {
+                self.orders.is_empty() && self.control.is_none_or(|out| outs.credit(out) > 0)
+            }
+        }
+    }
+
+    fn requests(&mut self, from: u16, frag: &[u8], outs: &mut Outs) {
+        let context = read_header(frag).context;
+        let epoch = self.shard.epoch();
+        let mut to = self.outlet.with(outs, epoch, context);
+        let backlog = &mut self.backlogs[usize::from(from)];
+        self.requests += u64::from(backlog.take(&mut self.shard, from, frag, &mut to));
+        self.left_over += u64::from(!backlog.is_empty());
+    }
+
+    /// Goes on with what earlier turns left over; true if anything was handled.
+    fn resume(&mut self, outs: &mut Outs) -> bool {
+        let mut worked = false;
+        for from in 0..self.validators {
+            let backlog = &mut self.backlogs[usize::from(from)];
+            if backlog.is_empty() || self.shard.is_building() {
+                continue;
+            }
+            let epoch = self.shard.epoch();
+            let mut to = self.outlet.with(outs, epoch, backlog.header().context);
+            let done = backlog.resume(&mut self.shard, from, &mut to);
+            self.requests += u64::from(done);
+            worked |= done > 0;
+        }
+        worked
+    }
+
+    fn wake(&mut self, outs: &mut Outs) -> bool {
+        let mut sent = 0;
+        for to in 0..self.validators {
+            if self.shard.has_wakes(to) && self.outlet.credit(outs, to) >= WAKE_CREDIT_MIN {
+                let mut open = self.outlet.with(outs, self.shard.epoch(), Context::default());
+                sent += self.shard.wake(to, WAKES_PER_TURN, &mut open);
+            }
+        }
+        sent > 0
+    }
+
+    /// Orders of one frag; what cannot be handled now is kept.
+    fn orders(&mut self, frag: &[u8], outs: &mut Outs) {
+        let header = read_header(frag);
+        self.shard.meet_epoch(header.epoch);
+        self.tally = Orders::default();
+        let mut writer = Answers::new(&mut self.answers, self.control, outs, &self.shard, header);
+        let mut rest = &frag[BatchHeader::LEN..];
+        for left in (1..=header.items).rev() {
+            let (order, len) = Admin::decode(rest).unwrap_or_else(|| {
+                panic!("control_shard: item {left} from the end is none of ours")
+            });
+            rest = &rest[len..];
+            let again = match order {
+                Admin::Coinbase { txid, .. } => Admin::Coinbase { txid, tx: &[] },
+                other => other,
+            };
+            match carry_out(&mut self.shard, &header, &order, &mut writer) {
+                AdminOutcome::Done => self.tally.done += 1,
+                AdminOutcome::Refused => self.tally.refused += 1,
+                AdminOutcome::Again => {
+                    writer.finish(None);
+                    let kept = if self.shard.is_building() { again } else { order };
+                    self.orders.keep(header, left, &kept, rest);
+                    return;
+                }
+            }
+        }
+        writer.finish(Some(self.tally));
+    }
+
+    /// Goes on with orders that were left over.
+    fn resume_orders(&mut self, outs: &mut Outs) -> bool {
+        let no_credit = self.control.is_some_and(|out| outs.credit(out) == 0);
+        if self.orders.is_empty() || self.shard.is_building() || no_credit {
+            return false;
+        }
+        let header = self.orders.header();
+        let mut writer = Answers::new(&mut self.answers, self.control, outs, &self.shard, header);
+        while let Some((order, len)) = self.orders.first::<Admin<'_>>() {
+            match carry_out(&mut self.shard, &header, &order, &mut writer) {
+                AdminOutcome::Done => self.tally.done += 1,
+                AdminOutcome::Refused => self.tally.refused += 1,
+                AdminOutcome::Again => {
+                    writer.finish(None);
+                    return true;
+                }
+            }
+            self.orders.advance(len);
+        }
+        writer.finish(Some(self.tally));
+        true
+    }
+}
+
+fn read_header(frag: &[u8]) -> BatchHeader {
+    *BatchReader::new(frag).expect("a batch begins with its header").header()
+}
+
+/// One order. A question is asked only where its answer has room in the batch of answers.
+fn carry_out(
+    shard: &mut Shard,
+    header: &BatchHeader,
+    order: &Admin<'_>,
+    answers: &mut Answers<'_>,
+) -> AdminOutcome {
+    if matches!(order, Admin::Query { .. } | Admin::Totals { .. }) && !answers.has_room() {
+        return AdminOutcome::Again;
+    }
+    let mut fits = true;
+    let outcome = shard.admin(&header.context, order, &mut |answer| fits &= answers.push(answer));
+    if fits { outcome } else { AdminOutcome::Refused }
+}
+
+/// The batch of answers to one frag of orders.
+struct Answers<'a> {
+    buffer: &'a mut [u8],
+    out: Option<Out>,
+    outs: &'a mut Outs,
+    epoch: dataplane::msg::Epoch,
+    context: Context,
+    items: u16,
+    bytes: usize,
+}
+
+impl<'a> Answers<'a> {
+    fn new(
+        buffer: &'a mut [u8],
+        out: Option<Out>,
+        outs: &'a mut Outs,
+        shard: &Shard,
+        header: BatchHeader,
+    ) -> Self {
+        let mtu = out.map_or(buffer.len(), |out| outs.mtu(out).min(buffer.len()));
+        let buffer = &mut buffer[..mtu];
+        let epoch = shard.epoch();
+        Self {
+            buffer,
+            out,
+            outs,
+            epoch,
+            context: header.context,
+            items: 0,
+            bytes: BatchHeader::LEN,
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        // The last answer of a batch is `Done`.
+        self.bytes + QUERY_SCRIPT_BYTES_MAX + 128 <= self.buffer.len() || self.items == 0
+    }
+
+    fn push(&mut self, answer: &AdminReply<'_>) -> bool {
+        let (items, bytes) = (self.items, self.bytes);
+        let mut batch = BatchWriter::resume(self.buffer, self.epoch, self.context, items, bytes);
+        if !batch.push(answer) {
+            return false;
+        }
+        self.items = batch.items();
+        self.bytes = batch.bytes();
+        true
+    }
+
+    /// Sends the batch; with the tally if it is the last of its frag of orders.
+    fn finish(mut self, tally: Option<Orders>) {
+        if let Some(Orders { done, refused }) = tally {
+            let fits = self.push(&AdminReply::Done { done, refused });
+            assert!(fits, "a batch of answers keeps room for its last");
+        }
+        let Some(out) = self.out.filter(|_| self.items > 0) else { return };
+        let (items, bytes) = (self.items, self.bytes);
+        BatchWriter::resume(self.buffer, self.epoch, self.context, items, bytes).finish();
+        self.outs.publish(out, u64::from(items), &self.buffer[..bytes]);
+    }
+}
+
+impl Tile for ShardTile {
+    const NAME: &'static str = "shard";
+    /// One frag of requests can be answered by several of replies; the outlet looks at the credit before each.
+    const BURST: u32 = 4;
+    const FRAGS_PER_TURN: u32 = 16;
+    const COUNTERS: &'static [CounterDef] = ShardCount::DEFS;
+
+    fn housekeeping(&mut self, house: &mut House<'_>) {
+        let c = self.shard.counts();
+        let t = self.shard.totals();
+        for (counter, value) in [
+            (ShardCount::Requests, self.requests),
+            (ShardCount::Announced, c.announced),
+            (ShardCount::AnnounceRefused, c.announce_refused),
+            (ShardCount::Resolved, c.resolved),
+            (ShardCount::Reserved, c.reserved),
+            (ShardCount::FoundBusy, c.busy),
+            (ShardCount::FoundSpent, c.found_spent),
+            (ShardCount::FoundMissing, c.missing),
+            (ShardCount::Differed, c.differs),
+            (ShardCount::Overloaded, c.overloaded),
+            (ShardCount::Spent, c.spent),
+            (ShardCount::Released, c.released),
+            (ShardCount::Decided, c.decided),
+            (ShardCount::DecidedAgain, c.decided_again),
+            (ShardCount::Refused, c.refused),
+            (ShardCount::Withdrawn, c.withdrawn),
+            (ShardCount::Woken, c.woken),
+            (ShardCount::Unspent, c.unspent),
+            (ShardCount::Evicted, c.evicted),
+            (ShardCount::Pruned, c.pruned),
+            (ShardCount::SpendsLogged, c.spends_logged),
+            (ShardCount::OrdersRefused, c.admin_refused),
+            (ShardCount::LeftOver, self.left_over),
+            (ShardCount::Utxos, t.utxos),
+            (ShardCount::Transactions, t.transactions),
+            (ShardCount::Held, t.reserved),
+            (ShardCount::InFlight, t.announced),
+            (ShardCount::Waiting, t.waiting),
+            (ShardCount::PublishSeq, t.publish_seq),
+            (ShardCount::Epoch, self.shard.epoch().number),
+            (ShardCount::SlabUsedBytes, t.slab_used_bytes),
+            (ShardCount::SlabBytes, t.slab_bytes),
+        ] {
+            house.set(counter, value);
+        }
+    }
+
+    fn before(&mut self, outs: &mut Outs) -> Busy {
+        let mut worked = false;
+        for _ in 0..STEPS_PER_TURN {
+            worked |= self.shard.step();
+        }
+        worked |= self.resume_orders(outs);
+        worked |= self.resume(outs);
+        Busy::if_so(worked)
+    }
+
+    fn wants(&mut self, input: In, outs: &Outs) -> u32 {
+        if self.takes(input, outs) { Self::FRAGS_PER_TURN } else { 0 }
+    }
+
+    fn filter(&mut self, input: In, _seq: Seq, _sig: Sig, outs: &Outs) -> Filter {
+        if self.takes(input, outs) { Filter::Take } else { Filter::Later }
+    }
+
+    fn frag(&mut self, input: In, frag: Frag<'_>, outs: &mut Outs) {
+        match self.ins[input.index()] {
+            Source::Validator(from) => self.requests(from, frag.bytes, outs),
+            Source::Control => self.orders(frag.bytes, outs),
+        }
+    }
+
+    fn after(&mut self, outs: &mut Outs) -> Busy {
+        let woke = self.wake(outs);
+        let sent = self.outlet.flush(outs, self.shard.epoch());
+        if woke || sent {
+            Busy::Yes
+        } else if self.is_drained() {
+            Busy::No
+        } else {
+            Busy::Waiting
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.orders.is_empty()
+            && self.backlogs.iter().all(Backlog::is_empty)
+            && !self.shard.has_work()
+            && !(0..self.validators).any(|v| self.shard.has_wakes(v))
+            && self.outlet.is_empty()
+    }
+}
