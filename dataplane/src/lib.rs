@@ -8,6 +8,7 @@
 #![deny(unsafe_code)]
 
 pub mod driver;
+pub mod long;
 pub mod mem;
 pub mod metrics;
 pub mod msg;

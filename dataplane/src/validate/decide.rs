@@ -100,6 +100,15 @@ impl Coordinator {
     fn on_input(&mut self, slot: u32, vin: u32, verdict: InputVerdict) {
         let s = &self.slots[slot as usize];
         let (phase, work, txid) = (s.phase, s.work as usize, s.txid);
+        if vin == NONE {
+            // Of a watch: the owner has no room for it, so nobody would wake this one.
+            if s.watching && verdict == InputVerdict::Overloaded {
+                self.slots[slot as usize].watching = false;
+                let vin = self.slots[slot as usize].watch_vin;
+                self.conclude(slot, TxVerdict::Overloaded, 0, vin, TxId::ZERO);
+            }
+            return;
+        }
         if phase == Phase::Resolving && self.works[work].inputs[vin as usize].proof != Proof::Asked
             || matches!(phase, Phase::Orphan | Phase::Settling | Phase::Spending)
         {
