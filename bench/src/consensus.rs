@@ -6,7 +6,6 @@
 //! `bench/baseline/consensus.json` fails. Under valgrind the processor has neither SHA nor AVX-512 instructions, so counts
 //! compare versions of our code, not machines.
 
-use crate::report::Evidence;
 use crate::rng::Rng;
 use consensus::hash::hash160;
 use consensus::merkle::merkle_root;
@@ -17,6 +16,7 @@ use consensus::script::{
 };
 use consensus::sighash::SighashCache;
 use consensus::tx::{OutPoint, Tx, TxIn, TxLayout, TxOut, parse};
+use load::evidence::Evidence;
 use secp256k1::{Message, PublicKey, SecretKey, ecdsa};
 use serde_json::{Map, Value, json};
 use std::hint::black_box;
@@ -84,11 +84,11 @@ pub fn main(args: &Args) -> ExitCode {
     if let Some(name) = &args.kernel {
         return count_me(name, args.rounds);
     }
-    let mut evidence = Evidence::new("metanode.bench.consensus/1", 0);
+    let mut evidence = Evidence::new("bench-consensus/1", 0);
     let has_valgrind =
         Command::new("valgrind").arg("--version").output().is_ok_and(|out| out.status.success());
     if !has_valgrind {
-        evidence.skip("instructions: valgrind does not run here; try `cargo xtask setup`");
+        evidence.skip("instructions", "valgrind does not run here; try `cargo xtask setup`");
     }
     let baseline = read_baseline();
     let mut rows = Vec::new();

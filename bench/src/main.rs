@@ -1,12 +1,11 @@
 //! `bench`: everything that measures, compares or checks against the outside, one subcommand each.
 //!
-//! Each subcommand is a file of its own, takes `--json`, and ends with an evidence object (`report.rs`).
+//! Each subcommand is a file of its own, takes `--json`, and ends with an evidence object (`load::evidence`).
 
 #![forbid(unsafe_code)]
 
 mod consensus;
 mod oracle;
-mod report;
 mod rng;
 mod vectors;
 

@@ -10,10 +10,10 @@ mod generate;
 mod model;
 mod node;
 
-use crate::report::Evidence;
 use crate::rng::Rng;
 use case::{Case, Said};
 use consensus::script::{Flags, ScriptError};
+use load::evidence::Evidence;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -84,12 +84,12 @@ struct Kinded {
 pub fn main(args: &Args) -> ExitCode {
     let seed = args.seed.unwrap_or_else(fresh_seed);
     eprintln!("seed {seed}: `bench oracle --cases {} --seed {seed}` replays this", args.cases);
-    let mut evidence = Evidence::new("metanode.bench.oracle/1", seed);
+    let mut evidence = Evidence::new("bench-oracle/1", seed);
     let mut oracle = match node::SvNode::start() {
         Ok(node) => node,
         Err(error) => {
             eprintln!("oracle: {error}");
-            evidence.skip(error.to_string());
+            evidence.skip("every case", error.to_string());
             evidence.set("compared", 0);
             return evidence.finish(false, args.json);
         }
@@ -98,7 +98,7 @@ pub fn main(args: &Args) -> ExitCode {
         Ok(model) => Some(model),
         Err(error) => {
             eprintln!("oracle: Chronicle cases are skipped: {error}");
-            evidence.skip(format!("Chronicle cases: {error}"));
+            evidence.skip("Chronicle cases", error);
             None
         }
     };

@@ -21,7 +21,7 @@ mod tally;
 mod teranode;
 mod txs;
 
-use crate::report::Evidence;
+use load::evidence::Evidence;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -140,7 +140,7 @@ fn is_description(name: &str) -> bool {
 
 /// Walks the folder; exit code 1 when a row failed or a count differs from COUNTS.json.
 pub fn main(args: &Args) -> ExitCode {
-    let mut evidence = Evidence::new("metanode.bench.vectors/1", 0);
+    let mut evidence = Evidence::new("bench-vectors/1", 0);
     match walk(args, &mut evidence) {
         Ok(ok) => evidence.finish(ok, args.json),
         Err(error) => {
@@ -202,7 +202,7 @@ fn walk(args: &Args, evidence: &mut Evidence) -> std::io::Result<bool> {
             }));
         }
         for (why, count) in &tally.skips {
-            evidence.skip(format!("{path}: {count} rows: {why}"));
+            evidence.skip(format!("{count} rows of {path}"), why.as_str());
         }
         sum.add(&tally);
     }

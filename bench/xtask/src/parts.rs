@@ -31,7 +31,7 @@ pub const PARTS: &[Part] = &[
     Part {
         name: "fmt",
         what: "rustfmt has nothing to change",
-        command: &["cargo", "fmt", "--all", "--check"],
+        command: &["cargo", "fmt", "--all", "--check", "--", "--color", "never"],
         needs: &[Tool(&["cargo", "fmt", "--version"])],
         ..PLAIN
     },
