@@ -217,7 +217,8 @@ impl SighashCache {
         let anyone = hash_type & hash_type::ANYONECANPAY as u32 != 0;
         let prefix = if single || none { &mut self.bare } else { &mut self.whole };
 
-        let mut bytes = script_code.len() as u64 + 128;
+        // Walking the script code for separators costs more than hashing it.
+        let mut bytes = 3 * script_code.len() as u64 + 128;
         if !anyone {
             let known = prefix.reusable_inputs(input_index);
             bytes += (BLANK_INPUT_BYTES * (inputs - 1 - known)) as u64;
@@ -352,27 +353,30 @@ fn write_blank_outputs(state: &mut Sha256, count: usize) {
 fn write_original_script_code(state: &mut Sha256, script_code: &[u8]) {
     let mut separators = 0u64;
     let mut at = 0;
-    while let Ok(step) = instruction(script_code, at) {
-        separators += u64::from(step.opcode == OP_CODESEPARATOR);
-        at = step.next;
-    }
-    let mut size = [0; 9];
-    let len = put_compact_size(&mut size, script_code.len() as u64 - separators);
-    state.update(&size[..len]);
-
-    let (mut start, mut at) = (0, 0);
     let stop = loop {
         match instruction(script_code, at) {
             Ok(step) => {
-                if step.opcode == OP_CODESEPARATOR {
-                    state.update(&script_code[start..step.next - 1]);
-                    start = step.next;
-                }
+                separators += u64::from(step.opcode == OP_CODESEPARATOR);
                 at = step.next;
             }
             Err(stop) => break stop.at,
         }
     };
+    let mut size = [0; 9];
+    let len = put_compact_size(&mut size, script_code.len() as u64 - separators);
+    state.update(&size[..len]);
+
+    let (mut start, mut at) = (0, 0);
+    while separators > 0
+        && let Ok(step) = instruction(script_code, at)
+    {
+        if step.opcode == OP_CODESEPARATOR {
+            state.update(&script_code[start..step.next - 1]);
+            start = step.next;
+            separators -= 1;
+        }
+        at = step.next;
+    }
     state.update(&script_code[start..stop]);
 }
 

@@ -185,6 +185,36 @@ fn a_quarter_million_equal_checks_are_made_once() {
 }
 
 #[test]
+fn the_same_signature_behind_a_code_separator_is_another_check() {
+    let locking = [OP_2DUP, OP_CHECKSIGVERIFY, OP_CODESEPARATOR, OP_CHECKSIG, OP_NOT];
+    let mut unlocking = Vec::new();
+    write_push(&mut unlocking, &sign(&locking, 1));
+    write_push(&mut unlocking, &key_pair().1);
+    let mut counting = Counting(0);
+    let mut run = Run::new(&unlocking, &locking, GENESIS.without(Flags::NULLFAIL));
+    assert_eq!(run.check(&mut counting), Outcome::Accepted);
+    assert_eq!(counting.0, 2);
+}
+
+#[test]
+fn signatures_inside_the_unlocking_script_sign_it_and_the_locking_script() {
+    // Chronicle, version 2: CHECKSIG runs in the unlocking script; its code starts behind the separator.
+    let locking = [OP_1, OP_EQUAL];
+    let tail = [OP_CHECKSIG];
+    let code = [&tail[..], &locking[..]].concat();
+    let mut unlocking = Vec::new();
+    write_push(&mut unlocking, &sign(&code, 2));
+    write_push(&mut unlocking, &key_pair().1);
+    unlocking.push(OP_CODESEPARATOR);
+    unlocking.extend(tail);
+    let mut run = Run::new(&unlocking, &locking, CHRONICLE);
+    run.version = 2;
+    assert_eq!(run.outcome(), Outcome::Accepted);
+    run.version = 1;
+    assert_eq!(run.outcome(), rejected(ScriptError::SigPushOnly));
+}
+
+#[test]
 fn a_script_that_wants_a_false_signature_is_accepted_also_when_checks_are_collected() {
     // CHECKSIG NOT without NULLFAIL: assumed true it fails, so the failure must not be believed.
     let (unlocking, _) = p2pkh();
