@@ -33,6 +33,8 @@ mod table;
 #[cfg(test)]
 mod testing;
 mod tile;
+#[cfg(test)]
+mod tile_tests;
 mod undo;
 mod waits;
 

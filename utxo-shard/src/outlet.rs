@@ -204,12 +204,11 @@ impl Outbox for Open<'_> {
         if bytes <= self.outs.mtu(lane.out) {
             return true;
         }
-        if let Some(frag) = lane.admitted.take() {
-            if frag.claimed_bytes() == bytes as u64 {
-                lane.admitted = Some(frag);
-                return true;
-            }
+        if lane.admitted.as_ref().is_some_and(|frag| frag.claimed_bytes() == bytes as u64) {
+            return true;
         }
+        // Room for another reply that was not given after all goes back first.
+        lane.admitted = None;
         lane.admitted = admit(self.outs, lane.out, bytes, &mut self.outlet.large);
         lane.admitted.is_some()
     }
@@ -222,12 +221,10 @@ impl Outbox for Open<'_> {
         if bytes <= self.outs.mtu(pack) {
             return true;
         }
-        if let Some(frag) = self.outlet.admitted.take() {
-            if frag.claimed_bytes() == bytes as u64 {
-                self.outlet.admitted = Some(frag);
-                return true;
-            }
+        if self.outlet.admitted.as_ref().is_some_and(|f| f.claimed_bytes() == bytes as u64) {
+            return true;
         }
+        self.outlet.admitted = None;
         self.outlet.admitted = admit(self.outs, pack, bytes, &mut self.outlet.large);
         self.outlet.admitted.is_some()
     }

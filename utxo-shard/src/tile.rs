@@ -139,6 +139,7 @@ impl ShardTile {
     ///
     /// # Panics
     /// If there is no `shard_pack`, or not one `validate_shard` and one `shard_validate` for each validator of the partition.
+    #[expect(clippy::needless_pass_by_value, reason = "tiles are built from a config of their own")]
     pub fn new(config: ShardConfig, wiring: &Wiring) -> Self {
         let validators = config.partition.validators();
         let requests = wiring.inputs("validate_shard");
