@@ -244,4 +244,35 @@ mod tests {
             Check { public_key: &row.key, digest: &row.digest, signature: Signature::Der(&lax) };
         assert_eq!(Verifier::new().verify_one(&check), SigVerdict::Valid);
     }
+
+    /// Prints microseconds a signature, key parsing included; run it with `--release`.
+    #[test]
+    #[ignore = "a measurement, not a test"]
+    fn microseconds_a_signature() {
+        let rows: Vec<Signed> = (0..64).map(signed).collect();
+        let mut verifier = Verifier::new();
+        let mut verdicts = [SigVerdict::default(); 64];
+        let mut slices: Vec<f64> = (0..60)
+            .map(|_| {
+                let start = std::time::Instant::now();
+                verifier.verify_each(
+                    |i| Check {
+                        public_key: &rows[i].key,
+                        digest: &rows[i].digest,
+                        signature: Signature::Der(&rows[i].der),
+                    },
+                    &mut verdicts,
+                );
+                start.elapsed().as_nanos() as f64 / 64e3
+            })
+            .collect();
+        assert!(verdicts.iter().all(|verdict| verdict.is_valid()));
+        slices.sort_by(f64::total_cmp);
+        println!(
+            "{}: best {:.1} us, median {:.1} us",
+            verifier.kernel().name,
+            slices[0],
+            slices[30]
+        );
+    }
 }

@@ -12,8 +12,8 @@
 //! ```
 //!
 //! Back of the envelope, a transaction: a frag of about 320 bytes is read (5 cache lines, in order); one line of the index is
-//! missed, 64 bytes of leaf and 32 of id are written in order, one double hash of 64 bytes is paid. That is about 150 to 200 ns
-//! with the sixteen-lane kernel, so one core places five million a second and memory bandwidth is not the limit
+//! missed, 64 bytes of leaf and 32 of id are written in order, one double hash of 64 bytes is paid. That is about 200 ns with
+//! the sixteen-lane kernel, so one core places four to five million a second and memory bandwidth is not the limit
 //! (`cargo test --release -p dataplane pack -- --ignored --nocapture` prints what it is here). A transaction takes about
 //! 160 bytes until it is mined, all of it allocated at start.
 //!

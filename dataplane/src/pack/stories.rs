@@ -29,6 +29,8 @@ struct Ear {
     open: Option<(u64, Subtree)>,
     mtu: usize,
     credit: u32,
+    /// Measurements only count bytes.
+    deaf: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +72,9 @@ impl Sink for Ear {
     fn store(&mut self, frag: &SubtreeFrag<'_>) {
         let mut bytes = vec![0; self.mtu];
         let len = frag.encode(&mut bytes).expect("within the mtu");
+        if self.deaf {
+            return;
+        }
         match SubtreeFrag::decode(&bytes[..len]).expect("ours") {
             SubtreeFrag::Head { number, index, leaves, root, fees_sat, .. } => {
                 assert!(self.open.is_none(), "a subtree inside a subtree");
@@ -132,7 +137,7 @@ impl World {
         change(&mut config);
         let seqs = vec![0; usize::from(config.shards)];
         let (replies, subtrees) = (VecDeque::new(), Vec::new());
-        let ear = Ear { replies, subtrees, open: None, mtu: 1_400, credit: u32::MAX };
+        let ear = Ear { replies, subtrees, open: None, mtu: 1_400, credit: u32::MAX, deaf: false };
         let packer = Packer::new(config, sigbatch::Hasher::new());
         Self { packer, ear, seqs, numbers: BTreeMap::new() }
     }
@@ -657,6 +662,7 @@ fn nanoseconds_a_leaf() {
         config.subtree_lg_leaves = 16;
     });
     world.ear.mtu = 65_000;
+    world.ear.deaf = true;
     let mut frag = vec![0; 400];
     let mut candidates_us = Vec::new();
     for round in 0..3u64 {
@@ -681,14 +687,19 @@ fn nanoseconds_a_leaf() {
                 frag[..len].to_vec()
             })
             .collect();
-        let start = std::time::Instant::now();
-        for piece in frags.chunks(64) {
-            for bytes in piece {
-                world.packer.frag(&Accepted::decode(bytes).expect("ours"));
+        let mut placed_ns: Vec<f64> = Vec::new();
+        for slice in frags.chunks(1 << 14) {
+            let start = std::time::Instant::now();
+            for piece in slice.chunks(64) {
+                for bytes in piece {
+                    world.packer.frag(&Accepted::decode(bytes).expect("ours"));
+                }
+                world.turn();
             }
-            world.turn();
+            placed_ns.push(start.elapsed().as_nanos() as f64 / slice.len() as f64);
         }
-        let placed_ns = start.elapsed().as_nanos() as f64 / COUNT as f64;
+        placed_ns.sort_by(f64::total_cmp);
+        let (best, median) = (placed_ns[0], placed_ns[placed_ns.len() / 2]);
         for _ in 0..20 {
             let start = std::time::Instant::now();
             world.try_candidate(Want::Everything);
@@ -707,7 +718,7 @@ fn nanoseconds_a_leaf() {
         world.ear.replies.clear();
         world.ear.subtrees.clear();
         println!(
-            "placed, hashed, released {placed_ns:.0} ns, streamed {streamed_ns:.0} ns, \
+            "placed, hashed, released {best:.0} ns (median {median:.0}), streamed {streamed_ns:.0} ns, \
              mined {mined_ns:.0} ns a leaf"
         );
     }
