@@ -93,6 +93,53 @@ pub const PARTS: &[Part] = &[
         ..PLAIN
     },
     Part {
+        name: "topo",
+        what: "the table of the machine is sound here",
+        command: &["cargo", "run", "--release", "--", "topo", "--json"],
+        limit_s: 900,
+        ..PLAIN
+    },
+    Part {
+        name: "demo",
+        what: "the whole machine on a workload with faults: every count reconciles, every root is right",
+        command: &[
+            "cargo",
+            "run",
+            "--release",
+            "--",
+            "demo",
+            "--txs",
+            "20000",
+            "--seed",
+            "{seed}",
+            "--json",
+        ],
+        limit_s: 600,
+        ..PLAIN
+    },
+    Part {
+        name: "verify-block",
+        what: "mainnet block 413567 through the same tiles, every input verified",
+        command: &[
+            "cargo",
+            "run",
+            "--release",
+            "--",
+            "verify-block",
+            "--block",
+            "../shared/vectors/bitcoin-sv+bitcoin-sv/src/bench/data/block413567.raw",
+            "--coins",
+            "../shared/vectors/derived-svnode-1.2.2/block413567_prevouts.jsonl",
+            "--height",
+            "413567",
+            "--network",
+            "mainnet",
+            "--json",
+        ],
+        needs: &[Path("../shared/vectors")],
+        ..PLAIN
+    },
+    Part {
         name: "vectors",
         what: "every row of the test vectors beside the checkout; the counts are asserted",
         command: &[

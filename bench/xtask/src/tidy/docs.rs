@@ -11,10 +11,16 @@ use crate::tree;
 /// matches when it starts with the entry.
 #[rustfmt::skip]
 const RUN_BY: &[(&str, &str)] = &[
-    ("cargo xtask setup",                     ".ci/run"),
-    ("cargo xtask test",                      ".ci/run"),
-    ("cargo xtask tidy",                      "part tidy"),
-    ("cargo run --release -- demo",           "README.md"),
+    ("cargo xtask setup",                             ".ci/run"),
+    ("cargo xtask test",                              ".ci/run"),
+    ("cargo xtask tidy",                              "part tidy"),
+    ("cargo run --release -- demo",                   "part demo"),
+    ("cargo run --release -- topo",                   "part topo"),
+    ("metanode topo",                                 "part topo"),
+    ("cargo run --release -- verify-block",           "part verify-block"),
+    ("cargo run --release -p bench -- vectors",       "part vectors"),
+    ("cargo run --release -p bench -- oracle",        "part oracle"),
+    ("cargo run --release -p bench -- consensus",     "part instructions"),
 ];
 
 const TWO_COMMANDS: [&str; 2] = ["cargo run --release -- demo", "cargo xtask test"];
