@@ -27,7 +27,7 @@ mod packer;
 mod tree;
 
 #[cfg(test)]
-mod stories;
+mod tests;
 
 pub use packer::{Credit, MINED_PIECE_MAX, PackConfig, PackCounts, Packer, Sink};
 pub use tree::{COINBASE_PLACEHOLDER, root_from_branch};
