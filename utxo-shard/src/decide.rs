@@ -72,26 +72,27 @@ impl Shard {
         decision: &Decision<'_>,
         to: &mut impl Outbox,
     ) -> Progress {
+        // Decided before: its inputs say by whom they are spent, and the coordinator sees that it was itself.
+        let decided = self.table.find(txid).is_some_and(|rec| self.table.is(rec, flag::LIVE));
+        let all = !decided
+            && inputs.iter().all(|input| {
+                matches!(self.hold(from, ctx, ticket, txid, &input), Hold::Granted { .. })
+            });
+        if !all {
+            return self.reserve(from, ctx, ticket, txid, inputs, to);
+        }
         let rec = match self.home(from, ctx, ticket, txid, decision) {
-            Home::Pending(rec) => rec,
-            // Decided before: its inputs say by whom they are spent, and the coordinator sees that it was itself.
-            Home::Live(_) => return self.reserve(from, ctx, ticket, txid, inputs, to),
-            Home::Later => return Progress::Again,
+            Home::Pending(rec) if self.can_publish(rec, decision, to) => rec,
+            Home::Pending(_) | Home::Live(_) | Home::Later => return Progress::Again,
             Home::Refused => {
+                for input in inputs.iter() {
+                    self.release(from, ticket, &input.outpoint);
+                }
                 self.counts.refused += 1;
                 to.reply(from, &Reply::Refused { ticket });
                 return Progress::Done;
             }
         };
-        if !self.can_publish(rec, decision, to) {
-            return Progress::Again;
-        }
-        let all = inputs.iter().all(|input| {
-            matches!(self.hold(from, ctx, ticket, txid, &input), Hold::Granted { .. })
-        });
-        if !all {
-            return self.reserve(from, ctx, ticket, txid, inputs, to);
-        }
         let publish_seq = self.publish_seq + 1;
         for input in inputs.iter() {
             let spent = SpentInput { vin: input.vin, outpoint: input.outpoint };

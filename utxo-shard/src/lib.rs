@@ -25,6 +25,8 @@ mod index;
 mod mined;
 mod outlet;
 mod outputs;
+#[cfg(test)]
+mod protocol;
 mod shard;
 mod slab;
 #[cfg(test)]
