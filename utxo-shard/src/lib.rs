@@ -23,6 +23,8 @@ mod decide;
 mod hold;
 mod index;
 mod mined;
+#[cfg(test)]
+mod model_tests;
 mod outlet;
 mod outputs;
 #[cfg(test)]
