@@ -93,16 +93,18 @@ fn say(counts: Counts) -> String {
     format!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped)
 }
 
+/// The table for a reader; one write, so that a reader who stops early is no failure.
 fn list() {
+    let mut lines = Vec::new();
     for part in PARTS {
-        println!("{:<12} {}", part.name, part.what);
         let env: Vec<String> =
-            part.env.iter().map(|(key, value)| format!("{key}='{value}'")).collect();
-        println!("{:<12}   {} {}", "", env.join(" "), part.command.join(" "));
-        for why in part.needs.iter().filter_map(|need| need.missing()) {
-            println!("{:<12}   not now: {why}", "");
-        }
+            part.env.iter().map(|(key, value)| format!("{key}='{value}' ")).collect();
+        lines.push(format!("{:<12} {}", part.name, part.what));
+        lines.push(format!("{:<12}   {}{}", "", env.concat(), part.command.join(" ")));
+        let missing = part.needs.iter().filter_map(|need| need.missing());
+        lines.extend(missing.map(|why| format!("{:<12}   not now: {why}", "")));
     }
+    let _ = std::io::stdout().write_all((lines.join("\n") + "\n").as_bytes());
 }
 
 fn run(part: &Part, seed: u64) -> Outcome {
