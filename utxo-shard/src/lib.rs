@@ -12,13 +12,15 @@
 //! Back of an envelope, per spent P2PKH input: one index line, one record line or two, one claim; about 200 ns without cache
 //! hits, so five million a second a core; a transaction also costs one copy of its bytes and one frag to `pack`.
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod admin;
 mod backlog;
 mod build;
 mod check;
 mod config;
+#[cfg(test)]
+mod cost;
 mod decide;
 mod hold;
 mod index;
