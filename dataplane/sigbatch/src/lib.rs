@@ -8,11 +8,16 @@
 //! libsecp256k1 is the judge of every signature. A faster kernel may only ever say "valid"; what it does not accept goes to
 //! libsecp256k1, whose answer counts.
 
+#![deny(unsafe_code)]
+
 mod check;
+#[allow(unsafe_code)] // calls of kernels that the processor was asked for
 mod hasher;
 mod kernel;
 #[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)] // AVX-512 intrinsics
 mod lanes;
+#[allow(unsafe_code)] // SHA intrinsics
 mod streams;
 mod verifier;
 
