@@ -44,6 +44,7 @@ use crate::tile::{Busy, Frag, House, In, Out, Outs, Stamp, Tile};
 use crate::topo::Wiring;
 use coordinator::Coordinator;
 use outbox::Front;
+use ring::Refused;
 use slot::NONE;
 
 /// What an in-link carries.
@@ -93,19 +94,27 @@ pub struct Links {
 
 impl Links {
     /// From a wiring: rows `control_validate`, `block_validate`, `shard_validate`, `long_validate` and any other `*_validate`
-    /// in, `validate_shard`, `validate_long` and `validate_verdict` out.
+    /// in; `validate_shard`, `validate_long` and one other row, for verdicts, out.
     ///
     /// # Panics
-    /// If there is no `validate_shard` or no `validate_verdict`.
+    /// If there is no `validate_shard`, or not exactly one row for verdicts.
     pub fn of(wiring: &Wiring, request_mtu: usize, ingest_mtu: usize) -> Self {
-        let verdict = wiring.output("validate_verdict");
+        let verdicts: Vec<_> = wiring
+            .output_rows()
+            .into_iter()
+            .enumerate()
+            .filter(|(_, row)| !matches!(*row, "validate_shard" | "validate_long"))
+            .collect();
+        let [(verdict, _)] = verdicts[..] else {
+            panic!("validate needs one out-link for verdicts, got {verdicts:?}");
+        };
         let shards = wiring.outputs("validate_shard");
         assert!(!shards.is_empty(), "validate has no out-link validate_shard");
         Self {
             ins: wiring.input_rows().into_iter().map(InKind::of_row).collect(),
             shards,
             long: wiring.output("validate_long"),
-            verdict: verdict.expect("validate needs an out-link validate_verdict"),
+            verdict: Out(verdict as u16),
             request_mtu,
             ingest_mtu,
         }
@@ -215,7 +224,17 @@ impl Validate {
             view.raw_size() as u32,
         );
         let bytes = head.len() as u64 + view.raw_size();
-        let Ok(mut frag) = outs.admit(out, bytes, u64::from(slot)) else { return false };
+        let mut frag = match outs.admit(out, bytes, u64::from(slot)) {
+            Ok(frag) => frag,
+            Err(refused) => {
+                assert!(
+                    refused != Refused::TooLarge,
+                    "an announcement of {bytes} bytes never fits the arena of validate_shard: the bounds of validate take \
+                     larger transactions than the topology carries"
+                );
+                return false;
+            }
+        };
         outs.append(out, &mut frag, &head);
         if view.is_extended() {
             let n = view.input_count();
@@ -252,16 +271,21 @@ impl Validate {
             let ticket = Ticket { slot: job.slot, attempt: job.run };
             let s = &self.core.slots[job.slot as usize];
             if job.vin == NONE {
-                self.send_long(out, &LongRequest::End { ticket }, outs);
+                let _ = send_long(out, &LongRequest::End { ticket }, outs);
             } else if s.run == job.run {
                 if !s.long_begun {
                     let context = self.core.context(s.block);
                     let tx = self.core.arena.get(s.tx);
                     let begin = LongRequest::Begin { ticket, txid: s.txid, context, tx };
-                    if !self.send_long(out, &begin, outs) {
-                        return (sent, true);
+                    match send_long(out, &begin, outs) {
+                        Ok(()) => self.core.slots[job.slot as usize].long_begun = true,
+                        Err(Refused::TooLarge) => {
+                            self.core.long_refused(job);
+                            sent = true;
+                            continue;
+                        }
+                        Err(_) => return (sent, true),
                     }
-                    self.core.slots[job.slot as usize].long_begun = true;
                 }
                 let script = job.script.map_or(&[][..], |span| self.core.arena.get(span));
                 let input = LongRequest::Input {
@@ -271,8 +295,14 @@ impl Validate {
                     coin_height: job.coin_height,
                     locking_script: script,
                 };
-                if !self.send_long(out, &input, outs) {
-                    return (sent, true);
+                match send_long(out, &input, outs) {
+                    Ok(()) => {}
+                    Err(Refused::TooLarge) => {
+                        self.core.long_refused(job);
+                        sent = true;
+                        continue;
+                    }
+                    Err(_) => return (sent, true),
                 }
             }
             sent = true;
@@ -283,22 +313,25 @@ impl Validate {
         }
         (sent, false)
     }
+}
 
-    fn send_long(&self, out: Out, message: &LongRequest<'_>, outs: &mut Outs) -> bool {
-        let len = message.encoded_len();
-        if len <= outs.mtu(out) {
-            let sent = outs.publish_with(out, 0, |frag| {
-                message.encode(frag).expect("a frag of an mtu holds what is not longer")
-            });
-            return sent.is_some();
-        }
-        let mut head = [0; LongRequest::HEAD_LEN];
-        let (head_len, tail) = message.split(&mut head);
-        let Ok(mut frag) = outs.admit(out, len as u64, 0) else { return false };
-        outs.append(out, &mut frag, &head[..head_len]);
-        outs.append(out, &mut frag, tail);
-        outs.publish_large(out, 0, frag).is_ok()
+/// One message to the slow lane; the caller has seen credit for two.
+fn send_long(out: Out, message: &LongRequest<'_>, outs: &mut Outs) -> Result<(), Refused> {
+    let len = message.encoded_len();
+    if len <= outs.mtu(out) {
+        outs.publish_with(out, 0, |frag| {
+            message.encode(frag).expect("a frag of an mtu holds what is not longer")
+        });
+        return Ok(());
     }
+    let mut head = [0; LongRequest::HEAD_LEN];
+    let (head_len, tail) = message.split(&mut head);
+    let mut frag = outs.admit(out, len as u64, 0)?;
+    outs.append(out, &mut frag, &head[..head_len]);
+    outs.append(out, &mut frag, tail);
+    let published = outs.publish_large(out, 0, frag);
+    assert!(published.is_ok(), "credit was there a moment ago");
+    Ok(())
 }
 
 /// How many shards' requests may be written in one call; nothing is published outside of hooks.

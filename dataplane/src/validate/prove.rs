@@ -8,7 +8,7 @@
 use super::coordinator::{Coordinator, LongJob, Owner};
 use super::slot::{NONE, Ops, Phase, Proof};
 use crate::msg::reply::CoinReply;
-use crate::msg::{LongOutcome, LongReply, TxVerdict};
+use crate::msg::{LongOutcome, LongReply, Ticket, TxVerdict};
 use consensus::hash::TxId;
 use consensus::rules::{self, CoinAge, CoinFacts, InputTally, RelativeLock, TxReject};
 use consensus::script::{
@@ -257,6 +257,17 @@ impl Coordinator {
         self.counts.inputs_long += 1;
         self.slots[slot as usize].long_pending += 1;
         Proof::Long
+    }
+
+    /// The first job of the slow lane's queue can never travel: its transaction is larger than the lane takes.
+    pub fn long_refused(&mut self, job: LongJob) {
+        self.long.pop_front();
+        if let Some(span) = job.script {
+            self.arena.give(span);
+        }
+        let ticket = Ticket { slot: job.slot, attempt: job.run };
+        let outcome = LongOutcome::Overloaded;
+        self.on_long(&LongReply { ticket, vin: job.vin, outcome });
     }
 
     /// The slow lane's answer.

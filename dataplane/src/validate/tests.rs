@@ -3,6 +3,7 @@
 mod random;
 mod shard;
 mod stories;
+mod wired;
 
 use super::config::{Bounds, Config, Policy};
 use super::coordinator::Coordinator;

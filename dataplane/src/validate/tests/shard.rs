@@ -132,7 +132,7 @@ impl FakeShard {
     }
 
     fn say(&mut self, who: usize, reply: &Reply<'_>) {
-        let mut frag = vec![0; 70_000];
+        let mut frag = vec![0; 200_000];
         let epoch = Epoch { incarnation: 1, number: 1 };
         let mut batch = BatchWriter::new(&mut frag, epoch, self.context);
         assert!(batch.push(reply));
