@@ -374,7 +374,7 @@ mod tests {
     fn a_full_queue_says_so() {
         let mut lane = lane();
         let ticket = begin(&mut lane, 0, 1, &transaction(2_000));
-        for vin in 0..POOL_JOBS_MAX as u32 + 1 {
+        for vin in 0..=(POOL_JOBS_MAX as u32) {
             input(&mut lane, ticket, vin, &[0x51]);
         }
         let got = run(&mut lane);

@@ -61,7 +61,7 @@ pub struct Context {
     pub block: u32,
     /// Height of the block, or tip + 1.
     pub height: u32,
-    /// Median time past of the parent, seconds.
+    /// What lock times are compared with, seconds: median time past of the parent; below `csv_height` the block's own time.
     pub median_time_past: u32,
     /// Script flags of that height without per-input bits; two contexts with equal flags share verdicts about scripts.
     pub rule_set: u32,

@@ -320,7 +320,7 @@ const SETTLE: u8 = 10;
 const SPEND: u8 = 11;
 const SPENDS_LOGGED: u8 = 12;
 
-fn put_ticket(w: &mut Out<'_>, tag: u8, ticket: &Ticket) {
+fn put_ticket(w: &mut Out<'_>, tag: u8, ticket: Ticket) {
     w.u8(tag);
     w.u32(ticket.slot);
     w.u32(ticket.attempt);
@@ -374,56 +374,56 @@ impl<'a> Item<'a> for Request<'a> {
         let w = &mut w;
         match self {
             Self::Announce { ticket, txid, tx } => {
-                put_ticket(w, ANNOUNCE, ticket);
+                put_ticket(w, ANNOUNCE, *ticket);
                 w.txid(txid);
                 w.u32(tx.len() as u32);
                 w.bytes(tx);
             }
             Self::Seen { ticket, txid } => {
-                put_ticket(w, SEEN, ticket);
+                put_ticket(w, SEEN, *ticket);
                 w.txid(txid);
             }
             Self::Resolve { ticket, vin, outpoint } => {
-                put_ticket(w, RESOLVE, ticket);
+                put_ticket(w, RESOLVE, *ticket);
                 w.u32(*vin);
                 w.outpoint(outpoint);
             }
             Self::Reserve { ticket, txid, inputs } => {
-                put_ticket(w, RESERVE, ticket);
+                put_ticket(w, RESERVE, *ticket);
                 w.txid(txid);
                 inputs.encode(w);
             }
             Self::Commit { ticket, txid, inputs, decision } => {
-                put_ticket(w, COMMIT, ticket);
+                put_ticket(w, COMMIT, *ticket);
                 w.txid(txid);
                 inputs.encode(w);
                 put_decision(w, decision);
             }
             Self::Release { ticket, txid, inputs } => {
-                put_ticket(w, RELEASE, ticket);
+                put_ticket(w, RELEASE, *ticket);
                 w.txid(txid);
                 inputs.encode(w);
             }
             Self::Watch { ticket, outpoint } => {
-                put_ticket(w, WATCH, ticket);
+                put_ticket(w, WATCH, *ticket);
                 w.outpoint(outpoint);
             }
             Self::Unwatch { ticket, outpoint } => {
-                put_ticket(w, UNWATCH, ticket);
+                put_ticket(w, UNWATCH, *ticket);
                 w.outpoint(outpoint);
             }
             Self::Withdraw { ticket, txid, reason } => {
-                put_ticket(w, WITHDRAW, ticket);
+                put_ticket(w, WITHDRAW, *ticket);
                 w.txid(txid);
                 w.u8(*reason as u8);
             }
             Self::Settle { ticket, txid, decision } => {
-                put_ticket(w, SETTLE, ticket);
+                put_ticket(w, SETTLE, *ticket);
                 w.txid(txid);
                 put_decision(w, decision);
             }
             Self::Spend { ticket, txid, decided, publish_seq, inputs } => {
-                put_ticket(w, SPEND, ticket);
+                put_ticket(w, SPEND, *ticket);
                 w.txid(txid);
                 put_epoch(w, decided);
                 w.u64(*publish_seq);

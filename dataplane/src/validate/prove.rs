@@ -113,17 +113,14 @@ impl Coordinator {
 
     /// Runs the scripts of one input.
     fn run(&mut self, slot: u32, vin: u32, flags: u32, script: Script<'_>) -> Ran {
-        let ran = self.run_once(slot, vin, flags, script, false);
-        match ran {
-            Some(ran) => ran,
-            None => {
-                self.verify_batch();
-                self.run_once(slot, vin, flags, script, false).unwrap_or_else(|| {
-                    // More checks in one input than a batch holds.
-                    self.run_once(slot, vin, flags, script, true).unwrap_or(Ran::Costly)
-                })
-            }
+        if let Some(ran) = self.run_once(slot, vin, flags, script, false) {
+            return ran;
         }
+        self.verify_batch();
+        self.run_once(slot, vin, flags, script, false).unwrap_or_else(|| {
+            // More checks in one input than a batch holds.
+            self.run_once(slot, vin, flags, script, true).unwrap_or(Ran::Costly)
+        })
     }
 
     /// `None` if the batch is full. Exact runs never are.

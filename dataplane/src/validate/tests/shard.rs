@@ -260,22 +260,19 @@ impl FakeShard {
             return self.say(who, &reply);
         }
         let parent = self.announced.get(&at.txid).map(|a| Tx::parse(&a.tx).expect("a transaction"));
-        match parent.and_then(|p| p.outputs.get(at.vout as usize).cloned()) {
-            Some(output) => {
-                let coin = CoinReply {
-                    value_sat: output.value_sat as u64,
-                    height: self.context.height,
-                    coinbase: false,
-                    pending: true,
-                    locking_script: &output.locking_script,
-                };
-                self.say(who, &Reply::Coin { ticket, vin, coin });
-            }
-            None => {
-                let verdict = InputVerdict::Missing;
-                self.say(who, &Reply::Input { ticket, vin, verdict });
-            }
-        }
+        let output = parent.and_then(|p| p.outputs.get(at.vout as usize).cloned());
+        let Some(output) = output else {
+            let verdict = InputVerdict::Missing;
+            return self.say(who, &Reply::Input { ticket, vin, verdict });
+        };
+        let coin = CoinReply {
+            value_sat: output.value_sat as u64,
+            height: self.context.height,
+            coinbase: false,
+            pending: true,
+            locking_script: &output.locking_script,
+        };
+        self.say(who, &Reply::Coin { ticket, vin, coin });
     }
 
     fn differs(&self, coin: &Coin, expect: &Expect) -> Option<()> {

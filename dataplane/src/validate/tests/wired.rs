@@ -90,12 +90,11 @@ impl Rig {
         let out = &mut self.submit.outs[0];
         if frag.len() <= 2_048 {
             return out.publish(0, Stamp(0), &frag).is_ok();
-        } else {
-            let producer = out.producer();
-            let mut large = producer.admit(frag.len() as u64, token).expect("room");
-            producer.write(&mut large, &frag).expect("as claimed");
-            producer.publish_large(large, 0, 0).expect("credit");
         }
+        let producer = out.producer();
+        let mut large = producer.admit(frag.len() as u64, token).expect("room");
+        producer.write(&mut large, &frag).expect("as claimed");
+        producer.publish_large(large, 0, 0).expect("credit");
         true
     }
 
