@@ -5,14 +5,17 @@
 
 use super::File;
 use super::blocks::{block, unpack};
-use super::tally::{Differs, Held, Tally, same_as, wanted};
+use super::tally::{Differs, Held, Tally, same_as, that, wanted};
 use super::txs::unhex;
+use consensus::block::BlockView;
 use consensus::params::{ChainParams, Network};
+use consensus::rules::MONEY_MAX_SAT;
 use consensus::script::{Flags, TxContext};
-use consensus::tx::{TxLayout, TxView};
+use consensus::tx::{OutPoint, TxLayout, TxView};
 use consensus::vectors::{judge, outcome_name};
+use consensus::wire::Reader;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// A coin of the file: height, coinbase, value and locking script.
@@ -52,6 +55,11 @@ fn coin(row: &Value) -> Result<((u64, u64), Coin), Differs> {
 fn find_block(root: &Path, meta: &Value) -> Result<Vec<u8>, Differs> {
     let says = meta["block"].as_str().unwrap_or_default();
     let path = says.split(' ').next().unwrap_or_default();
+    find_file(root, path).and_then(unframed)
+}
+
+/// The bytes of the file whose path ends like this, wherever it lies below the root.
+fn find_file(root: &Path, path: &str) -> Result<Vec<u8>, Differs> {
     let mut folders: Vec<PathBuf> = vec![root.to_path_buf()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).map_err(wanted("a folder"))?.flatten() {
@@ -59,14 +67,11 @@ fn find_block(root: &Path, meta: &Value) -> Result<Vec<u8>, Differs> {
             if found.is_dir() {
                 folders.push(found);
             } else if !path.is_empty() && found.ends_with(path) {
-                return std::fs::read(found).map_err(wanted("a block")).and_then(unframed);
+                return std::fs::read(found).map_err(wanted("a block"));
             }
         }
     }
-    Err(Differs {
-        want: format!("the block {path} below the root"),
-        got: "no such file".to_owned(),
-    })
+    Err(Differs { want: format!("{path} below the root"), got: "no such file".to_owned() })
 }
 
 /// The block in a file that may be packed, and may have magic and length before the block.
@@ -121,15 +126,101 @@ fn verify(view: TxView<'_>, input: usize, coin: &Coin, flags: Flags) -> Held {
     same_as("verdict", &"OK", &outcome_name(judged))
 }
 
-/// `coins_spent_<height>.raw.bz2`: the coins a block spends as Bitcoin Cash Node writes them: a count, then for each
-/// transaction hash, index and coin. One row, that it unpacks and starts with a count: the rows of the same block's
-/// prevouts file were made from it.
+/// `coins_spent_<height>.raw.bz2`: the coins a block spends in the compressed form of a UTXO database: a count, then
+/// outpoint, height and coinbase, amount, script. One row a coin; it must be spent by the block of that height, which lies
+/// elsewhere below the root, and together they must be all that it spends.
 pub fn coins_spent(file: &File<'_>, tally: &mut Tally) {
     let held = unpack(file.bytes).and_then(|bytes| {
-        let mut reader = consensus::wire::Reader::new(&bytes);
+        let height: u32 = file
+            .name()
+            .split(|c: char| !c.is_ascii_digit())
+            .find_map(|digits| digits.parse().ok())
+            .ok_or("none")
+            .map_err(wanted("a height in the file's name"))?;
+        let block = find_file(file.root, &format!("block{height}.raw"))?;
+        let mut spent = spent_by(&block)?;
+        let mut reader = Reader::new(&bytes);
         let count = reader.compact_size().map_err(wanted("a count"))?;
-        tally.note("coins", count);
-        same_as("coins", &true, &(count > 0))
+        for row in 0..count {
+            let outpoint = OutPoint::from_bytes(&reader.array().map_err(wanted("an outpoint"))?);
+            let coin = compressed_coin(&mut reader)?;
+            let held = that("a coin that the block spends", spent.remove(&outpoint))
+                .and_then(|()| that("a coin from before the block", coin.height <= height))
+                .and_then(|()| that("an amount there can be", coin.value_sat <= MONEY_MAX_SAT));
+            tally.row(row, held);
+        }
+        same_as("bytes left", &0, &reader.remaining())?;
+        same_as("coins of the block that are missing", &0, &spent.len())
     });
-    tally.row("file", held);
+    if let Err(differs) = held {
+        tally.fail("file", &differs.want, &differs.got);
+    }
+}
+
+fn spent_by(block: &[u8]) -> Result<HashSet<OutPoint>, Differs> {
+    let block = BlockView::parse(block).map_err(wanted("a block"))?;
+    let mut layout = TxLayout::default();
+    let mut txs = block.txs();
+    let mut spent = HashSet::new();
+    while let Some(view) = txs.next_tx(&mut layout).map_err(wanted("a transaction"))? {
+        spent.extend(
+            (0..view.input_count()).map(|input| view.prev(input)).filter(|prev| !prev.is_null()),
+        );
+    }
+    Ok(spent)
+}
+
+/// Source: SV Node `coins.h` `Coin`, `compressor.h` `CTxOutCompressor`.
+fn compressed_coin(reader: &mut Reader<'_>) -> Result<Coin, Differs> {
+    let height = (var_int(reader)? >> 1) as u32;
+    let value_sat = decompressed_amount(var_int(reader)?);
+    let form = var_int(reader)?;
+    let len = match form {
+        0 | 1 => 20,
+        2..=5 => 32,
+        _ => form - 6,
+    };
+    let bytes = reader.take(len as usize).map_err(wanted("a script"))?;
+    Ok(Coin { height, value_sat, locking: bytes.to_vec() })
+}
+
+/// Seven bits a byte, most significant first; each but the last stands for one more. Source: SV Node `serialize.h`
+/// `ReadVarInt`.
+fn var_int(reader: &mut Reader<'_>) -> Result<u64, Differs> {
+    let mut number = 0_u64;
+    loop {
+        let byte = reader.u8().map_err(wanted("a number"))?;
+        number = number << 7 | u64::from(byte & 0x7f);
+        if byte & 0x80 == 0 {
+            return Ok(number);
+        }
+        number += 1;
+    }
+}
+
+/// Source: SV Node `compressor.cpp` `DecompressAmount`.
+fn decompressed_amount(compressed: u64) -> u64 {
+    let Some(rest) = compressed.checked_sub(1) else { return 0 };
+    let (mut exponent, rest) = (rest % 10, rest / 10);
+    let mut number = if exponent < 9 { rest / 9 * 10 + rest % 9 + 1 } else { rest + 1 };
+    while exponent > 0 {
+        number *= 10;
+        exponent -= 1;
+    }
+    number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_come_back_from_their_compressed_form() {
+        // Source: SV Node src/test/compress_tests.cpp.
+        for (compressed, value_sat) in
+            [(0, 0), (1, 1), (7, 1_000_000), (9, 100_000_000), (0x32, 5_000_000_000)]
+        {
+            assert_eq!(decompressed_amount(compressed), value_sat, "{compressed:#x}");
+        }
+    }
 }
