@@ -2,7 +2,9 @@
 //!
 //! A coordinator knows no chain. It is told against what to judge: the pool's context (tip + 1) whenever the tip moves, and the
 //! context of each foreign block while that block is open. Frags of `block_validate` name a block that was opened before;
-//! `CloseBlock` comes once nothing more of the block will be sent, and ends what still waits for a parent.
+//! `CloseBlock` comes once the last frag of the block was sent: what was sent is still judged, then the block is forgotten.
+//! With several coordinators a transaction may wait for a parent that another one has not taken yet; control-plane, which
+//! counts verdicts, says `CloseBlock` again when no more come, and whatever still waits ends as `MissingInput`.
 //!
 //! ```text
 //! 0     1       4       8        12    16      20
@@ -27,7 +29,7 @@ pub enum ValidateControl {
         /// Only scripts and values are judged, over coins imported for each input: no finality, no linkage, nothing is spent.
         inputs_only: bool,
     },
-    /// Nothing more of this block will come. Transactions of it that still wait for a parent end as `MissingInput`.
+    /// Nothing more of this block will come. Said again: what still waits for a parent ends as `MissingInput`.
     CloseBlock {
         /// The block's number.
         block: u32,

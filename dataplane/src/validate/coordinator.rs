@@ -22,7 +22,7 @@ use crate::rng::Rng;
 use consensus::hash::TxId;
 use consensus::script::{Flags, Scratch, SigBatch};
 use consensus::tx::TxView;
-use sigbatch::{SigVerdict, Verifier};
+use sigbatch::{Check, SigVerdict, Signature, Verifier};
 use std::collections::VecDeque;
 
 /// Foreign blocks that may be open at once.
@@ -40,11 +40,19 @@ const PIECES_PER_TURN_MAX: usize = 4;
 /// Buckets in which orphans are counted by source.
 pub(super) const SOURCE_BUCKETS: usize = 4_096;
 
+/// The x coordinate of secp256k1's generator: a key that can be read. Source: SEC 2, 2.4.1.
+const GENERATOR_X: [u8; 32] = [
+    0x79, 0xbe, 0x66, 0x7e, 0xf9, 0xdc, 0xbb, 0xac, 0x55, 0xa0, 0x62, 0x95, 0xce, 0x87, 0x0b, 0x07,
+    0x02, 0x9b, 0xfc, 0xdb, 0x2d, 0xce, 0x28, 0xd9, 0x59, 0xf2, 0x81, 0x5b, 0x16, 0xf8, 0x17, 0x98,
+];
+
 /// A block that is open.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct OpenBlock {
     pub context: Context,
     pub inputs_only: bool,
+    /// Nothing more of it will be sent.
+    pub closing: bool,
 }
 
 /// Whose check a place in the batch is.
@@ -229,25 +237,33 @@ impl Coordinator {
                     .iter_mut()
                     .find(|b| b.context.block == 0 || b.context.block == context.block);
                 let place = place.expect("control-plane keeps at most BLOCKS_OPEN_MAX blocks open");
-                *place = OpenBlock { context, inputs_only };
+                *place = OpenBlock { context, inputs_only, closing: false };
             }
             ValidateControl::CloseBlock { block } => self.close_block(block),
         }
     }
 
+    /// The first time: the block goes once its link is empty and its last transaction is done. Said again: what still waits
+    /// for a parent ends, because no coordinator has anything of the block left.
     fn close_block(&mut self, block: u32) {
+        let Some(open) = self.blocks.iter_mut().find(|b| b.context.block == block) else { return };
+        if !std::mem::replace(&mut open.closing, true) {
+            return;
+        }
         for i in 0..self.slots.len() as u32 {
             let s = &self.slots[i as usize];
-            if s.phase != Phase::Free && s.phase != Phase::Leaving && s.block == block {
-                let vin = if s.wait_vin == NONE { 0 } else { s.wait_vin };
-                match s.phase {
-                    Phase::Arriving | Phase::Settling | Phase::Spending => {}
-                    _ => self.conclude(i, TxVerdict::MissingInput, 0, vin, TxId::ZERO),
-                }
+            if s.block == block && s.phase == Phase::ParentWait && s.watching {
+                let vin = s.watch_vin;
+                let parent = self.view(i).prev(vin as usize).txid;
+                self.conclude(i, TxVerdict::MissingInput, 0, vin, parent);
             }
         }
-        for open in &mut self.blocks {
-            if open.context.block == block {
+    }
+
+    /// The link of blocks was empty in this turn: blocks that were closed before, and have nothing in flight, are forgotten.
+    pub fn block_link_empty(&mut self) {
+        if self.block_in_flight == 0 {
+            for open in self.blocks.iter_mut().filter(|b| b.closing) {
                 *open = OpenBlock::default();
             }
         }
@@ -338,6 +354,18 @@ impl Coordinator {
             other,
         };
         self.verdicts.push_back((frag, offer.born));
+    }
+
+    /// Makes what libsecp256k1 makes for each thread at its first verification.
+    pub fn warm_up(&mut self) {
+        let mut key = [2; 33];
+        key[1..].copy_from_slice(&GENERATOR_X);
+        let mut signature = [0; 64];
+        signature[31] = 1;
+        signature[63] = 1;
+        let check =
+            Check { public_key: &key, digest: &[1; 32], signature: Signature::Compact(&signature) };
+        Verifier::new().verify_one(&check);
     }
 
     /// A new turn: its bounds are whole again.

@@ -127,6 +127,8 @@ pub struct Validate {
     links: Links,
     core: Coordinator,
     took_frags: bool,
+    /// Frags of a block that were asked for and that came in this turn.
+    block_frags: (u32, u32),
     shown: Counts,
 }
 
@@ -142,7 +144,7 @@ impl Validate {
             "the partition's shards against the links validate_shard"
         );
         let core = Coordinator::new(config, links.request_mtu, links.long.is_some());
-        Self { links, core, took_frags: false, shown: Counts::default() }
+        Self { links, core, took_frags: false, block_frags: (0, 0), shown: Counts::default() }
     }
 
     /// The tallies, for tests and simulators.
@@ -342,6 +344,10 @@ impl Tile for Validate {
     const BURST: u32 = BURST;
     const COUNTERS: &'static [CounterDef] = ValidateCount::DEFS;
 
+    fn boot(&mut self) {
+        self.core.warm_up();
+    }
+
     fn housekeeping(&mut self, house: &mut House<'_>) {
         self.core.tick(house.now());
         let counts = &self.core.counts;
@@ -383,6 +389,7 @@ impl Tile for Validate {
     fn before(&mut self, outs: &mut Outs) -> Busy {
         self.core.begin_turn();
         self.took_frags = false;
+        self.block_frags = (0, 0);
         self.core.pump_waiting();
         self.flush(outs)
     }
@@ -390,7 +397,11 @@ impl Tile for Validate {
     fn wants(&mut self, input: In, _outs: &Outs) -> u32 {
         match self.kind(input) {
             InKind::Control | InKind::Shard | InKind::Long => u32::MAX,
-            InKind::Block => self.core.admits(true, self.links.ingest_mtu),
+            InKind::Block => {
+                let most = self.core.admits(true, self.links.ingest_mtu).min(Self::FRAGS_PER_TURN);
+                self.block_frags.0 += most;
+                most
+            }
             InKind::Ingest => self.core.admits(false, self.links.ingest_mtu),
         }
     }
@@ -410,7 +421,8 @@ impl Tile for Validate {
                 let reply = LongReply::decode(frag.bytes);
                 self.core.on_long(&reply.expect("long_validate carries LongReply"));
             }
-            InKind::Block | InKind::Ingest => {
+            kind @ (InKind::Block | InKind::Ingest) => {
+                self.block_frags.1 += u32::from(kind == InKind::Block);
                 let (header, tx) =
                     IngestHeader::read(frag.bytes).expect("an ingest frag begins with its header");
                 self.core.on_ingest(&header, tx, frag.born.0);
@@ -419,6 +431,9 @@ impl Tile for Validate {
     }
 
     fn after(&mut self, outs: &mut Outs) -> Busy {
+        if self.block_frags.0 > self.block_frags.1 {
+            self.core.block_link_empty();
+        }
         let worked = self.core.end_turn(!self.took_frags);
         Busy::if_so(worked) | self.flush(outs)
     }
