@@ -174,3 +174,10 @@ fn own(txid: TxId, group: &[CoinPlan]) -> Vec<OwnCoin> {
         })
         .collect()
 }
+
+impl Plan {
+    /// The locking script of one of the plan's coins.
+    pub fn script_of(&self, coin: &OwnCoin) -> Vec<u8> {
+        sign::locking_script(&self.keys, coin.lock)
+    }
+}

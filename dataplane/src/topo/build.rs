@@ -379,6 +379,11 @@ impl Wiring {
         self.names.ins.iter().map(|end| end.1).collect()
     }
 
+    /// The row of each out-link, by handle.
+    pub fn output_rows(&self) -> Vec<&'static str> {
+        self.names.outs.iter().map(|end| end.1).collect()
+    }
+
     /// The number of the instance that feeds in-link `input`.
     pub fn producer_of(&self, input: In) -> usize {
         self.names.ins[input.index()].2

@@ -1,0 +1,17 @@
+//! The control plane: what starts the data plane, tells it about the chain, and speaks with the outside.
+//!
+//! It never touches a transaction one by one on the hot path. Read `topology` (the machine as one table), `node` (how it is
+//! booted and told), then the commands: `demo`, `verify_block`, `topo`.
+
+#![forbid(unsafe_code)]
+
+pub mod counters;
+pub mod demo;
+pub mod ledger;
+pub mod mine;
+pub mod node;
+pub mod signals;
+pub mod store;
+pub mod topo;
+pub mod topology;
+pub mod verify_block;

@@ -1,0 +1,34 @@
+//! `metanode`: one binary, one command each.
+
+#![forbid(unsafe_code)]
+
+use clap::{Parser, Subcommand};
+use control_plane::{demo, topo, verify_block};
+use std::process::ExitCode;
+
+/// The heap of every core can be closed once the machine runs.
+#[global_allocator]
+static HEAP: dataplane::mem::seal::SealedHeap = dataplane::mem::seal::SealedHeap;
+
+/// A UTXO node whose cores each own a slice of the UTXO set
+#[derive(Parser, Debug)]
+#[command(name = "metanode", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Demo(demo::DemoArgs),
+    VerifyBlock(verify_block::VerifyBlockArgs),
+    Topo(topo::TopoArgs),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Demo(args) => demo::main(&args),
+        Command::VerifyBlock(args) => verify_block::main(&args),
+        Command::Topo(args) => topo::main(&args),
+    }
+}

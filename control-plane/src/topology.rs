@@ -1,0 +1,104 @@
+//! The machine as one table: every tile, every link, and on which core what turns.
+//!
+//! A tile polls its in-links in the order of the rows, so what must never wait stands first: control before blocks, blocks
+//! before replies, replies before new work. `metanode topo` prints this table with sizes and cores.
+
+use dataplane::long::Long;
+use dataplane::msg::{IngestHeader, VerdictFrag};
+use dataplane::pack::PackTile;
+use dataplane::topo::{Consumers, Kind::*, Layout, Topology, each, one};
+use dataplane::validate::Validate;
+use load::replay::Replay;
+use utxo_shard::ShardTile;
+
+use crate::store::StoreTile;
+
+/// Payload of a batch between a coordinator and a shard.
+pub const BATCH_BYTES: u32 = 8_192;
+/// An ingest frag, or an accepted transaction, up to this size travels in line.
+pub const TX_BYTES: u32 = 2_048;
+/// Batches in flight from one coordinator to one shard.
+pub const REQUESTS: u32 = 256;
+/// Answers to them: a batch of requests can be answered by several batches, because answers carry scripts.
+pub const REPLIES: u32 = 1_024;
+/// Transactions out at one coordinator, over all senders of one kind.
+pub const VERDICTS: u32 = 16_384;
+/// Frags of the control plane's own links.
+const CONTROL: u32 = 64;
+
+const MIB: u64 = 1 << 20;
+/// Arenas for large frags: a transaction, a batch about one, a script.
+const TX_ARENA: u64 = 128 * MIB;
+const BATCH_ARENA: u64 = 256 * MIB;
+
+const _: () = assert!(IngestHeader::LEN < TX_BYTES as usize);
+
+/// Who sends transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ingest {
+    /// Threads of the control plane.
+    Control,
+    /// The tile `replay`, on the edge core.
+    Replay,
+}
+
+impl Ingest {
+    /// Its name, the row that carries its transactions, and the row that carries their verdicts.
+    pub fn rows(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Control => ("submit", "submit_validate", "validate_submit"),
+            Self::Replay => ("replay", "replay_validate", "validate_replay"),
+        }
+    }
+}
+
+/// The table of a node on `layout`. With `store` the bytes of accepted transactions are kept for blocks.
+#[rustfmt::skip]
+pub fn node(layout: &Layout, ingest: Ingest, store: bool) -> Topology {
+    let mut t = Topology::new("node");
+    let (sender, transactions, verdicts) = ingest.rows();
+    t.external("control", 1);
+    t.external("block", 1);
+    match ingest {
+        Ingest::Control => t.external("submit", 1),
+        Ingest::Replay => t.tile::<Replay>(1),
+    };
+    t.tile::<Validate>(layout.validate.len());
+    t.tile::<Long>(1);
+    t.tile::<ShardTile>(layout.shard.len());
+    t.tile::<PackTile>(1);
+    t.tile::<StoreTile>(1);
+    let pack_and_store: Consumers =
+        if store { [one("pack"), one("store")].into() } else { one("pack").into() };
+
+    //      link                depth     mtu                 kind      producer          consumers
+    t.link("control_validate",  CONTROL,  64,                 Lossless, one("control"),   each("validate"));
+    t.link("block_validate",    1_024,    TX_BYTES,           Lossless, one("block"),     each("validate")).arena(TX_ARENA);
+    t.link("shard_validate",    REPLIES,  BATCH_BYTES,        Lossless, each("shard"),    each("validate")).window(REPLIES).arena(BATCH_ARENA);
+    t.link("long_validate",     1_024,    64,                 Lossless, one("long"),      each("validate")).window(1_024);
+    t.link(transactions,         2_048,    TX_BYTES,           Lossless, one(sender),      each("validate")).arena(TX_ARENA);
+    t.link("control_shard",     CONTROL,  BATCH_BYTES,        Lossless, one("control"),   each("shard")).arena(BATCH_ARENA);
+    t.link("validate_shard",    REQUESTS, BATCH_BYTES,        Lossless, each("validate"), each("shard")).arena(BATCH_ARENA);
+    t.link("validate_long",     256,      TX_BYTES,           Lossless, each("validate"), one("long")).arena(TX_ARENA);
+    t.link("control_pack",      CONTROL,  BATCH_BYTES,        Lossless, one("control"),   one("pack"));
+    t.link("shard_pack",        4_096,    TX_BYTES,           Lossless, each("shard"),    pack_and_store).arena(BATCH_ARENA);
+    t.link(verdicts,             VERDICTS, VerdictFrag::LEN as u32, Lossless, each("validate"), one(sender)).window(VERDICTS);
+    t.link("shard_control",     CONTROL,  BATCH_BYTES,        Lossless, each("shard"),    one("control")).window(CONTROL);
+    t.link("pack_control",      CONTROL,  BATCH_BYTES,        Lossless, one("pack"),      one("control")).window(CONTROL);
+    t.link("pack_store",        256,      BATCH_BYTES,        Lossless, one("pack"),      one("store"));
+
+    t.cores(layout.cores);
+    if ingest == Ingest::Replay {
+        t.place("replay", 0, layout.edge);
+    }
+    for (index, core) in layout.validate.iter().enumerate() {
+        t.place("validate", index, *core);
+    }
+    for (index, core) in layout.shard.iter().enumerate() {
+        t.place("shard", index, *core);
+    }
+    t.place("pack", 0, layout.pack);
+    t.floating("long");
+    t.floating("store");
+    t
+}
