@@ -86,7 +86,7 @@ impl Shard {
             Home::Pending(_) | Home::Live(_) | Home::Later => return Progress::Again,
             Home::Refused => {
                 for input in inputs.iter() {
-                    self.release(from, ticket, &input.outpoint);
+                    self.release(from, ticket, input.vin, &input.outpoint);
                 }
                 self.counts.refused += 1;
                 to.reply(from, &Reply::Refused { ticket });

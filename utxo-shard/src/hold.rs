@@ -237,11 +237,17 @@ impl Shard {
     }
 
     /// Ends holds and entries of this attempt, and older ones of its slot, on one coin.
-    pub(crate) fn release(&mut self, from: u16, ticket: Ticket, outpoint: &OutPoint) {
+    ///
+    /// Two inputs may wait for two outputs of one parent: of this attempt only the entry of input `vin` ends.
+    pub(crate) fn release(&mut self, from: u16, ticket: Ticket, vin: u32, outpoint: &OutPoint) {
         let Some(rec) = self.table.find(&outpoint.txid) else { return };
         if self.table.waiting(rec) > 0 {
             let head = self.table.waiters(rec);
-            let ends = |w: &Waiter| w.kind == Kind::Parent && w.ends_with(from, ticket);
+            let ends = |w: &Waiter| {
+                w.kind == Kind::Parent
+                    && w.ends_with(from, ticket)
+                    && (w.vin == vin || w.ticket != ticket)
+            };
             let (head, gone) = self.waits.retain(head, ends);
             let left = self.table.waiting(rec) - gone;
             self.table.put_waiters(rec, head);

@@ -277,7 +277,7 @@ impl Shard {
             }
             Request::Release { ticket, inputs, .. } => {
                 for input in inputs.iter() {
-                    self.release(from, ticket, &input.outpoint);
+                    self.release(from, ticket, input.vin, &input.outpoint);
                 }
             }
             Request::Watch { ticket, outpoint } => self.watch(from, ctx, ticket, &outpoint, to),

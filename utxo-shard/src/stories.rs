@@ -5,7 +5,7 @@ use crate::{AdminOutcome, EvictStep};
 use consensus::tx::OutPoint;
 use dataplane::msg::InputVerdict::*;
 use dataplane::msg::admin::Admin;
-use dataplane::msg::request::List;
+use dataplane::msg::request::{List, SpentInput};
 use dataplane::msg::*;
 use dataplane::partition::Partition;
 
@@ -253,6 +253,28 @@ fn outputs_of_an_announced_transaction_are_pending_and_waited_for_until_home_dec
     w.settle(0, ticket(1, 1), parent.txid(), &[]);
     assert_eq!(w.out.one(), Said::Decided { publish_seq: 1 }, "a repeated settle is idempotent");
     assert_eq!(w.out.published.len(), 1);
+}
+
+#[test]
+fn a_child_that_waits_for_one_output_of_its_parent_may_give_up_another() {
+    let mut w = World::new();
+    let parent = tx(&[at(1, 0)], &[10, 20], 0);
+    w.import(at(1, 0), 50);
+    w.announce(0, ticket(1, 1), &parent);
+    let out = |vout| OutPoint { txid: parent.txid(), vout };
+    w.reserve(1, ticket(4, 1), id(9), &[out(0), out(1)]);
+    assert!(w.out.all().iter().all(|t| t.said == Said::Input(ParentInFlight)));
+    let second = [SpentInput { vin: 1, outpoint: out(1) }];
+    let inputs = List::Own(&second[..]);
+    w.ask(1, Request::Release { ticket: ticket(4, 1), txid: id(9), inputs });
+    assert_eq!(w.shard.totals().waiting, 1, "the entry of the other input stands");
+    let ask = Request::Withdraw {
+        ticket: ticket(1, 1),
+        txid: parent.txid(),
+        reason: WithdrawReason::Rejected,
+    };
+    w.ask(0, ask);
+    assert_eq!(w.wakes().len(), 1);
 }
 
 #[test]

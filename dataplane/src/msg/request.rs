@@ -250,7 +250,7 @@ pub enum Request<'a> {
         ticket: Ticket,
         /// The spender.
         txid: TxId,
-        /// The coins; `vin` tells nothing here.
+        /// The coins, each with the input that waits for it.
         inputs: List<'a, SpentInput>,
     },
     /// To an owner: wake me when this coin exists or can no longer come to exist (orphans; ends with the first wake).
