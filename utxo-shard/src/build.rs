@@ -12,7 +12,7 @@ use crate::slab::{Handle, Slab};
 use crate::table::{ENTRY_BYTES, HEADER_BYTES, Rec, Table, flag, out, stored_script_bytes};
 use consensus::hash::TxId;
 use consensus::params::Era;
-use dataplane::msg::{Context, Ticket};
+use dataplane::msg::{Context, Ticket, WakeReason};
 
 /// What became of a creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +145,9 @@ impl Shard {
         self.totals.announced += 1;
         if anchored {
             self.totals.watched -= 1;
+            if self.table.waiting(rec) > 0 {
+                self.ripen(rec, WakeReason::Free);
+            }
         }
     }
 }

@@ -634,10 +634,13 @@ impl Shard {
         }
     }
 
-    /// What there is to tell about an awaited output; `None` while its transaction is not there (for a block: not in it).
+    /// What there is to tell about an awaited output; `None` while its transaction is neither announced nor there (for a block:
+    /// not in it).
     pub(crate) fn orphan_news(&self, ctx: &Context, txid: &TxId, vout: u32) -> Option<News> {
         let rec = self.table.find(txid)?;
-        if !self.exists_in(rec, ctx) {
+        // An announced parent is news too: its children can be proved while it is being decided.
+        let announced = self.table.is(rec, flag::PENDING) || self.is_pending_in(rec, ctx);
+        if !announced && !self.exists_in(rec, ctx) {
             return None;
         }
         // An output that its transaction does not have, or that can never be spent, will never come to exist.

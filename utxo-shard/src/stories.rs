@@ -279,28 +279,40 @@ fn a_child_that_waits_for_one_output_of_its_parent_may_give_up_another() {
 
 #[test]
 fn children_of_a_rejected_parent_are_rejected_and_of_an_orphan_become_orphans() {
-    for reason in [WithdrawReason::Rejected, WithdrawReason::Orphaned] {
+    for (reason, told_why) in [
+        (WithdrawReason::Rejected, WakeReason::ParentRejected),
+        (WithdrawReason::Orphaned, WakeReason::ParentOrphaned),
+    ] {
         let mut w = World::new();
         let parent = tx(&[at(1, 0)], &[20], 1);
         let txid = parent.txid();
         let coin = OutPoint { txid, vout: 0 };
         w.announce(0, ticket(1, 1), &parent);
         w.reserve(1, ticket(2, 1), id(9), &[coin]);
-        w.ask(2, Request::Watch { ticket: ticket(3, 1), outpoint: coin });
         w.out.all();
         w.ask(0, Request::Withdraw { ticket: ticket(1, 1), txid, reason });
         let told = w.wakes();
-        if reason == WithdrawReason::Rejected {
-            assert_eq!(told.len(), 2);
-            assert!(told.iter().all(|t| t.said == Said::Wake(WakeReason::ParentRejected)));
-            assert_eq!(w.shard.totals().watched, 0);
-        } else {
-            assert_eq!(told.len(), 1, "an orphan waits on for an orphan: {told:?}");
-            assert_eq!(told[0].said, Said::Wake(WakeReason::ParentOrphaned));
-            assert_eq!(w.shard.totals().watched, 1);
-        }
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].said, Said::Wake(told_why));
         assert_eq!(w.shard.totals().announced, 0);
     }
+}
+
+#[test]
+fn an_orphan_is_called_when_its_parent_is_announced_so_that_both_are_proved_at_once() {
+    let mut w = World::new();
+    let parent = tx(&[at(1, 0)], &[20], 1);
+    let coin = OutPoint { txid: parent.txid(), vout: 0 };
+    w.ask(2, Request::Watch { ticket: ticket(3, 1), outpoint: coin });
+    assert_eq!(w.wakes().len(), 0, "nobody knows the parent yet");
+    assert_eq!(w.shard.totals().watched, 1);
+    w.announce(0, ticket(1, 1), &parent);
+    let told = w.wakes();
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].to, told[0].said.clone()), (2, Said::Wake(WakeReason::Free)));
+    w.ask(1, Request::Watch { ticket: ticket(4, 1), outpoint: coin });
+    assert_eq!(w.wakes().len(), 1, "a parent that is announced already is news at once");
+    assert_eq!((w.shard.totals().watched, w.shard.totals().waiting), (0, 0));
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub struct Bounds {
     pub orphans_per_source_max: u32,
     /// An orphan older than this is dropped.
     pub orphan_age_max_ns: u64,
+    /// How long a missing parent may still be on its way through another coordinator before its child is an orphan; 0: not.
+    pub parent_grace_ns: u64,
     /// Offered copies without a verdict, beyond one a transaction.
     pub joined_max: u32,
     /// Transactions above [`SMALL_ITEMS_MAX`] inputs or outputs that are in flight at once.
@@ -74,6 +76,7 @@ impl Default for Bounds {
             orphan_bytes_max: 32 << 20,
             orphans_per_source_max: 1_024,
             orphan_age_max_ns: 1_200_000_000_000,
+            parent_grace_ns: 50_000_000,
             joined_max: 8_192,
             medium_max: 256,
             large_max: 4,
@@ -98,6 +101,7 @@ impl Bounds {
             orphan_bytes_max: 1 << 18,
             orphans_per_source_max: 16,
             orphan_age_max_ns: 10_000_000_000,
+            parent_grace_ns: 0,
             joined_max: 64,
             medium_max: 4,
             large_max: 2,

@@ -12,6 +12,7 @@ use super::arena::Arena;
 use super::config::{Config, MEDIUM_ITEMS_MAX, SMALL_ITEMS_MAX};
 use super::counts::Counts;
 use super::index::TxIndex;
+use super::orphans::Grace;
 use super::outbox::Outbox;
 use super::slot::{NONE, Offer, Phase, Slot, Work};
 use crate::msg::request::SpentInput;
@@ -122,6 +123,8 @@ pub(super) struct Coordinator {
     pub rng: Rng,
     pub now_ns: u64,
     pub runs: u32,
+    /// In the order of their ends.
+    pub graces: VecDeque<Grace>,
     pub orphans: Vec<u32>,
     pub orphan_bytes: u64,
     pub orphan_scan: usize,
@@ -210,6 +213,7 @@ impl Coordinator {
             rng: Rng::salted(cfg.seed, 0x0e_71c7),
             now_ns: 0,
             runs: 0,
+            graces: VecDeque::with_capacity(b.transactions_max as usize / 2 + 1),
             orphans: Vec::with_capacity(b.orphans_max as usize),
             orphan_bytes: 0,
             orphan_scan: 0,

@@ -260,7 +260,10 @@ impl Coordinator {
     pub fn miss(&mut self, slot: u32, vin: u32) {
         let block = self.slots[slot as usize].block;
         if block == 0 {
-            return self.become_orphan(slot, vin);
+            if !self.wait_a_moment(slot, vin) {
+                self.become_orphan(slot, vin);
+            }
+            return;
         }
         let parent = self.view(slot).prev(vin as usize).txid;
         if self.cfg.partition.validators() == 1 || self.slots[slot as usize].inputs_only {
@@ -268,6 +271,11 @@ impl Coordinator {
             return self.conclude(slot, TxVerdict::MissingInput, 0, vin, parent);
         }
         // The parent may be with another coordinator that is behind; the end of the block ends the wait.
+        self.watch_and_wait(slot, vin);
+    }
+
+    /// Keeps the slot and waits for any news of the coin of input `vin`.
+    pub fn watch_and_wait(&mut self, slot: u32, vin: u32) {
         let s = &mut self.slots[slot as usize];
         s.ops.add(Ops::WATCH);
         s.watching = true;

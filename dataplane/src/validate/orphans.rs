@@ -18,7 +18,52 @@ fn bucket(source: u32) -> usize {
     (source.wrapping_mul(0x9e37_79b1) >> 20) as usize % SOURCE_BUCKETS
 }
 
+/// A transaction whose parent is given a moment before it counts as missing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grace {
+    slot: u32,
+    attempt: u32,
+    until_ns: u64,
+}
+
 impl Coordinator {
+    /// The first time a parent is missing: it may just have gone through another coordinator that is behind this one. The
+    /// transaction keeps its slot and its announcement for `Bounds::parent_grace_ns` and is called when the parent is announced, so that a
+    /// chain that is spread over coordinators is still proved in parallel. False where there is no such chance, or no room.
+    pub fn wait_a_moment(&mut self, slot: u32, vin: u32) -> bool {
+        let s = &mut self.slots[slot as usize];
+        let full = self.graces.len() >= self.cfg.bounds.transactions_max as usize / 2;
+        let grace_ns = self.cfg.bounds.parent_grace_ns;
+        if self.cfg.partition.validators() == 1
+            || grace_ns == 0
+            || s.was_graced
+            || s.was_orphan
+            || full
+        {
+            return false;
+        }
+        s.was_graced = true;
+        let until_ns = self.now_ns + grace_ns;
+        self.graces.push_back(Grace { slot, attempt: s.attempt, until_ns });
+        self.watch_and_wait(slot, vin);
+        true
+    }
+
+    /// Those whose parents did not come in time become orphans.
+    fn end_graces(&mut self) {
+        while let Some(grace) = self.graces.front().copied() {
+            if grace.until_ns > self.now_ns {
+                break;
+            }
+            self.graces.pop_front();
+            let s = &self.slots[grace.slot as usize];
+            if s.attempt == grace.attempt && s.phase == Phase::ParentWait && s.watching {
+                let vin = s.watch_vin;
+                self.become_orphan(grace.slot, vin);
+            }
+        }
+    }
+
     /// The transaction waits for the coin of input `vin` to appear, without a slot in flight.
     pub fn become_orphan(&mut self, slot: u32, vin: u32) {
         let s = &self.slots[slot as usize];
@@ -60,6 +105,7 @@ impl Coordinator {
         s.phase = Phase::Orphan;
         s.was_orphan = true;
         s.wait_vin = vin;
+        let watches = s.watching && s.watch_vin == vin;
         s.watching = true;
         s.watch_vin = vin;
         s.withdraw_rejected = false;
@@ -67,7 +113,9 @@ impl Coordinator {
         if s.announced {
             s.ops.add(Ops::WITHDRAW);
         }
-        s.ops.add(Ops::WATCH);
+        if !watches {
+            s.ops.add(Ops::WATCH);
+        }
         self.release(slot);
     }
 
@@ -107,6 +155,7 @@ impl Coordinator {
     /// Time passes: some orphans are looked at, and those that are too old go.
     pub fn tick(&mut self, now_ns: u64) {
         self.now_ns = now_ns;
+        self.end_graces();
         let age_max = self.cfg.bounds.orphan_age_max_ns;
         for _ in 0..AGED_PER_TICK_MAX.min(self.orphans.len()) {
             if self.orphans.is_empty() {

@@ -218,6 +218,8 @@ pub(super) struct Slot {
     pub watching: bool,
     pub watch_vin: u32,
     pub was_orphan: bool,
+    /// A missing parent was waited for in the slot once.
+    pub was_graced: bool,
     pub spends_pending: u32,
     pub failed_vin: u32,
     pub failed_error: u8,
@@ -272,6 +274,7 @@ impl Slot {
             watching: false,
             watch_vin: 0,
             was_orphan: false,
+            was_graced: false,
             spends_pending: 0,
             failed_vin: NONE,
             failed_error: 0,
