@@ -402,11 +402,13 @@ impl Shard {
 
     /// Ends an orphan's watch.
     pub(crate) fn unwatch(&mut self, from: u16, ticket: Ticket, outpoint: &OutPoint) {
-        let Some(rec) = self.table.find(&outpoint.txid) else { return };
-        let head = self.table.waiters(rec);
         let ends = |w: &Waiter| {
             w.kind == Kind::Orphan && w.vin == outpoint.vout && w.ends_with(from, ticket)
         };
+        // One that is on its way to be told would otherwise be put back to watch, and stay for good.
+        self.waits.retain_ripe(&outpoint.txid, ends);
+        let Some(rec) = self.table.find(&outpoint.txid) else { return };
+        let head = self.table.waiters(rec);
         let (head, gone) = self.waits.retain(head, ends);
         let left = self.table.waiting(rec) - gone;
         self.table.put_waiters(rec, head);

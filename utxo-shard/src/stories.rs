@@ -353,6 +353,30 @@ fn a_child_that_arrives_first_is_woken_by_its_parent() {
 }
 
 #[test]
+fn a_watch_that_ends_while_its_news_is_on_the_way_leaves_nothing_behind() {
+    let mut w = World::new();
+    let parent = tx(&[at(1, 0)], &[10, 20], 0);
+    let (txid, raw) = (parent.txid(), parent.to_bytes());
+    let outpoint = OutPoint { txid, vout: 1 };
+    // The parent comes and goes before its waiters are handed on.
+    let reason = WithdrawReason::Orphaned;
+    for (from, request) in [
+        (1, Request::Watch { ticket: ticket(4, 1), outpoint }),
+        (0, Request::Announce { ticket: ticket(1, 1), txid, tx: &raw }),
+        (0, Request::Withdraw { ticket: ticket(1, 1), txid, reason }),
+        (1, Request::Unwatch { ticket: ticket(4, 1), outpoint }),
+    ] {
+        let progress = w.shard.request(from, &Context::default(), &request, &mut w.out);
+        assert_eq!(progress, crate::Progress::Done);
+    }
+    while w.shard.step() {}
+    w.wakes();
+    w.shard.check();
+    let left = w.shard.totals();
+    assert_eq!((left.waiting, left.watched, left.announced), (0, 0, 0));
+}
+
+#[test]
 fn too_many_watches_are_told_so() {
     let mut w = World::new();
     for n in 0..64 {

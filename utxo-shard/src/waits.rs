@@ -299,6 +299,23 @@ impl Waits {
         self.ripe_len += 1;
     }
 
+    /// Takes entries that `ends` says so out of the ripe lists of `txid`.
+    pub fn retain_ripe(&mut self, txid: &TxId, ends: impl Fn(&Waiter) -> bool) {
+        let size = self.ripe.len();
+        let mut kept = 0;
+        for i in 0..self.ripe_len {
+            let mut ripe = self.ripe[(self.ripe_first + i) % size];
+            if ripe.txid == *txid {
+                ripe.head = self.retain(ripe.head, &ends).0;
+            }
+            if ripe.head != NOBODY {
+                self.ripe[(self.ripe_first + kept) % size] = ripe;
+                kept += 1;
+            }
+        }
+        self.ripe_len = kept;
+    }
+
     /// Takes the next waiter off the oldest ripe list.
     pub fn next_ripe(&mut self) -> Option<(WaiterId, Ripe)> {
         if self.ripe_len == 0 {
