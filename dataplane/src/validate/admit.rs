@@ -144,6 +144,7 @@ impl Coordinator {
                         _ => return self.leave_unknown(slot, TxVerdict::TooCostly, 0),
                     };
                     let Some(larger) = self.free_works[class].pop() else {
+                        self.evict_for_work(class);
                         self.works[work as usize].parser = TxParser::new(Limits::CONSENSUS);
                         return self.arriving.push_back(slot);
                     };

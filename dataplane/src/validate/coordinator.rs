@@ -531,12 +531,8 @@ impl Coordinator {
         let w = &mut self.works[work as usize];
         w.inputs.clear();
         w.layout.clear();
-        let class = match w.items_max {
-            SMALL_ITEMS_MAX => 0,
-            MEDIUM_ITEMS_MAX => 1,
-            _ => 2,
-        };
-        self.free_works[class].push(work);
+        let items_max = w.items_max;
+        self.free_works[work_class(items_max)].push(work);
     }
 
     /// True when nothing is in flight (orphans apart) and nothing waits to be sent.
@@ -545,5 +541,14 @@ impl Coordinator {
             && self.block_in_flight == 0
             && self.verdicts.is_empty()
             && self.outboxes.iter().all(|o| o.waiting_bytes() == 0)
+    }
+}
+
+/// The class of works with room for so many items: small, medium, large.
+pub(super) fn work_class(items_max: usize) -> usize {
+    match items_max {
+        SMALL_ITEMS_MAX => 0,
+        MEDIUM_ITEMS_MAX => 1,
+        _ => 2,
     }
 }

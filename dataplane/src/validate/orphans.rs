@@ -4,7 +4,7 @@
 //! missing parent only. The pool is bounded in number, in bytes and by source; a full pool throws out one at random, so
 //! nobody can aim. Age is counted in the time housekeeping hands in.
 
-use super::coordinator::{Coordinator, SOURCE_BUCKETS};
+use super::coordinator::{Coordinator, SOURCE_BUCKETS, work_class};
 use super::slot::{NONE, Ops, Phase};
 use crate::msg::TxVerdict;
 use consensus::hash::TxId;
@@ -143,6 +143,25 @@ impl Coordinator {
             }
         }
         self.restart_later(slot, false);
+    }
+
+    /// A transaction in flight needs a work of this class and none is free: an orphan that holds one goes. Orphans never hold
+    /// up what came to be decided; among those who wait may be the very parent an orphan waits for.
+    pub fn evict_for_work(&mut self, class: usize) {
+        if self.orphans.is_empty() {
+            return;
+        }
+        let holds = |core: &Self, slot: u32| {
+            let items_max = core.works[core.slots[slot as usize].work as usize].items_max;
+            work_class(items_max) == class
+        };
+        let from = self.rng.index(self.orphans.len());
+        let (before, after) = self.orphans.split_at(from);
+        let victim = after.iter().chain(before).copied().find(|&slot| holds(self, slot));
+        if let Some(victim) = victim {
+            self.counts.orphans_evicted += 1;
+            self.expire(victim);
+        }
     }
 
     fn expire(&mut self, slot: u32) {

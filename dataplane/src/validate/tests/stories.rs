@@ -235,6 +235,25 @@ fn a_full_orphan_pool_throws_one_out_and_never_stops_ingest() {
 }
 
 #[test]
+fn an_orphan_with_much_memory_makes_way_for_a_parent_that_needs_it() {
+    let mut w = World::with(1, 1, Bounds { medium_max: 1, ..Bounds::small() });
+    let a = w.coin(1, 100_000, OP_TRUE, 100);
+    let parent = tx(&[a], &[100; 40]);
+    let spends: Vec<OutPoint> = (0..40).map(|vout| out(&parent, vout)).collect();
+    let child = tx(&spends, &[3_000]);
+    let first = w.offer(&child.to_bytes());
+    w.settle();
+    let second = w.offer(&parent.to_bytes());
+    w.settle();
+    w.expect(second, TxVerdict::Accepted);
+    w.expect(first, TxVerdict::OrphanExpired);
+    let again = w.offer(&child.to_bytes());
+    w.settle();
+    w.expect(again, TxVerdict::Accepted);
+    w.expect_clean();
+}
+
+#[test]
 fn an_extended_copy_needs_no_answer_before_its_scripts_run() {
     let mut w = world();
     let a = w.coin(1, 1_000, &p2pkh(1), 15_000);
