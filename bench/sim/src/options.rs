@@ -79,6 +79,7 @@ impl Options {
             Bounds {
                 transactions_max: one_of(r, &[8, 64, 512]),
                 bytes_max: 16 << 20,
+                medium_max: 64,
                 orphans_max: 1_024,
                 orphan_bytes_max: 8 << 20,
                 orphans_per_source_max: 1_024,

@@ -338,14 +338,16 @@ impl World {
     /// Everybody in turn, without faults, until nothing moves any more.
     pub fn drain(&mut self) -> Checked {
         self.healed = true;
-        let mut at_rest = 0;
+        let (mut at_rest, mut last) = (0, None);
         for _ in 0..DRAIN_ROUNDS_MAX {
             self.step += 1;
             run::note(self.seed, self.step);
             self.machine.clock.advance(20 * US);
             let before = self.moved;
             for who in 0..self.actors.len() {
-                self.act(who)?;
+                if self.act(who)? {
+                    last = Some(self.actors[who]);
+                }
             }
             check::cheap(self)?;
             if self.moved == before {
@@ -357,8 +359,10 @@ impl World {
                 at_rest = 0;
             }
         }
+        // Whatever is left says more than that somebody is busy.
+        check::at_rest(self)?;
         ensure_live(false, || {
-            format!("the machine did not come to rest in {DRAIN_ROUNDS_MAX} rounds")
+            format!("after {DRAIN_ROUNDS_MAX} rounds {last:?} still moves")
         })
     }
 
