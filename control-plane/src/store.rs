@@ -207,11 +207,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let store = Store::create(dir.path()).expect("a new store");
         let tx = |i: u32| i.to_le_bytes().repeat(1 + i as usize % 700);
-        for i in 0..2_000 {
+        for i in 0..2_000u32 {
             store.lock().put(TxId::of(&i.to_le_bytes()), &tx(i));
         }
         assert!(store.lock().written > 0, "some are in the file, some are not");
-        for i in 0..2_000 {
+        for i in 0..2_000u32 {
             let got = store.get(&TxId::of(&i.to_le_bytes())).expect("readable");
             assert_eq!(got, Some(tx(i)));
         }

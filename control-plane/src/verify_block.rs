@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 
 /// Longest wait between two verdicts.
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(60);
+/// So long without a verdict, what is left waits for a parent.
+const QUIET: Duration = Duration::from_millis(200);
 /// The block's number inside the node.
 const BLOCK: u32 = 1;
 
@@ -407,9 +409,21 @@ fn send_and_judge(
         }
         drain(node, &mut verdicts);
     }
-    node.tell_validators(&ValidateControl::CloseBlock { block: BLOCK })?;
+    // The first close says that nothing more comes; a second one, once all is quiet, ends what waits for a parent in vain.
+    let close = ValidateControl::CloseBlock { block: BLOCK };
+    node.tell_validators(&close)?;
+    let (mut seen, mut since) = (verdicts.len(), Instant::now());
     while verdicts.len() < expected {
-        collect(node, &mut verdicts, expected)?;
+        drain(node, &mut verdicts);
+        if verdicts.len() > seen {
+            (seen, since) = (verdicts.len(), Instant::now());
+        } else if since.elapsed() > VERDICT_TIMEOUT {
+            return Err(VerifyBlockError::Verdicts { got: seen, expected });
+        } else if since.elapsed() > QUIET {
+            node.tell_validators(&close)?;
+            std::thread::sleep(QUIET);
+        }
+        std::thread::sleep(Duration::from_micros(100));
     }
     verdicts.sort_by_key(|v| v.token);
     for verdict in verdicts {
