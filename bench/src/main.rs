@@ -7,6 +7,7 @@
 mod consensus;
 mod oracle;
 mod rng;
+mod sim;
 mod vectors;
 
 use clap::{Parser, Subcommand};
@@ -27,6 +28,8 @@ enum Command {
     Oracle(oracle::Args),
     /// What the consensus rules cost, in nanoseconds and instructions
     Consensus(consensus::Args),
+    /// Turns the real tiles in any order a seed says, and checks every verdict
+    Sim(sim::Args),
 }
 
 fn main() -> ExitCode {
@@ -34,5 +37,6 @@ fn main() -> ExitCode {
         Command::Vectors(args) => vectors::main(&args),
         Command::Oracle(args) => oracle::main(&args),
         Command::Consensus(args) => consensus::main(&args),
+        Command::Sim(args) => sim::main(&args),
     }
 }
