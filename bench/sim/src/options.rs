@@ -100,7 +100,7 @@ impl Options {
                 medium_max: one_of(r, &[1, 4]),
                 large_max: 1,
                 signatures_max: one_of(r, &[2, 4, 32]),
-                long_queue_max: one_of(r, &[1, 64]),
+                long_queue_max: one_of(r, &[8, 64]),
                 ..small
             }
         };

@@ -187,8 +187,12 @@ impl Planted {
                 into.push_back(held);
             }
             Plant::CreditLeak => {
-                if self.strikes() {
-                    *leaked += 8;
+                // A leak does not stop.
+                if self.quiet > 0 {
+                    self.quiet -= 1;
+                } else if self.rng.chance(1, 2) {
+                    self.strikes += 1;
+                    *leaked += 1;
                 }
                 into.push_back(held);
             }

@@ -80,6 +80,7 @@ pub fn run_seed(seed: u64, steps: u64, plant: Option<Plant>, lines: bool) -> Res
 fn faults(world: &World) -> BTreeMap<&'static str, u64> {
     let mut faults = world.workload.faults.clone();
     let pushed_back = world.gate.pushed_back;
+    let shards = || world.machine.shards.iter().map(|s| *s.tile().shard().counts());
     let validates = || world.machine.validates.iter().map(|v| v.tile().counts());
     for (name, n) in [
         ("stall", world.stalls),
@@ -93,6 +94,11 @@ fn faults(world: &World) -> BTreeMap<&'static str, u64> {
         ("joined", validates().map(|c| c.joined).sum()),
         ("commit", validates().map(|c| c.commits).sum()),
         ("outbox_full", validates().map(|c| c.outbox_full).sum()),
+        ("coin_busy", shards().map(|c| c.busy).sum()),
+        ("coin_released", shards().map(|c| c.released).sum()),
+        ("decided_again", shards().map(|c| c.decided_again).sum()),
+        ("shard_overloaded", shards().map(|c| c.overloaded).sum()),
+        ("woken", shards().map(|c| c.woken).sum()),
         ("slow_lane", validates().map(|c| c.inputs_long).sum()),
     ] {
         *faults.entry(name).or_default() += n;
@@ -166,19 +172,24 @@ pub fn run_seeds(
     results.sort_by_key(|r| r.as_ref().map_or_else(|f| f.seed, |run| run.seed));
     let mut sum = Runs::default();
     for result in results {
-        match result {
-            Ok(run) => sum.add(&run),
-            Err(failure) => sum.failures.push(failure),
-        }
+        sum.add(result);
     }
     sum
 }
 
 impl Runs {
-    fn add(&mut self, run: &Run) {
+    /// One more, in the order of seeds.
+    pub fn add(&mut self, result: Result<Run, Failure>) {
+        let run = match result {
+            Ok(run) => run,
+            Err(failure) => return self.failures.push(failure),
+        };
         self.runs += 1;
-        // FNV-like: order matters, nothing else does.
-        self.trace_hash = (self.trace_hash ^ run.trace_hash).wrapping_mul(0x0100_0000_01b3);
+        // One run's hash is its own. FNV-like: order matters, nothing else does.
+        self.trace_hash = match self.runs {
+            1 => run.trace_hash,
+            _ => (self.trace_hash ^ run.trace_hash).wrapping_mul(0x0100_0000_01b3),
+        };
         for (sum, n) in self.verdicts.iter_mut().zip(run.verdicts) {
             *sum += n;
         }
