@@ -30,6 +30,8 @@ mod options;
 pub mod plant;
 mod run;
 mod script;
+#[cfg(test)]
+mod stories;
 
 mod trace;
 mod wire;

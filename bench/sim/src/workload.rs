@@ -201,6 +201,14 @@ impl Workload {
         Some(self.purse.swap_remove(at))
     }
 
+    /// A coin of which `which` says so, with a cheap lock.
+    #[cfg(test)]
+    pub fn take_where(&mut self, which: impl Fn(&OutPoint) -> bool) -> Purse {
+        let fits = |c: &Purse| matches!(c.lock, Lock::Number(_)) && which(&c.at);
+        let at = self.purse.iter().position(fits).expect("a thousand coins are enough");
+        self.purse.swap_remove(at)
+    }
+
     fn take_some(&mut self, n: usize) -> Option<Vec<Purse>> {
         if self.purse.len() < n {
             return None;
@@ -214,7 +222,7 @@ impl Workload {
         (self.pay_to(coins, &locks, fee_sat), locks)
     }
 
-    fn pay_to(&mut self, coins: &[Purse], locks: &[Lock], fee_sat: u64) -> Tx {
+    pub fn pay_to(&mut self, coins: &[Purse], locks: &[Lock], fee_sat: u64) -> Tx {
         self.promised.extend(coins.iter().map(|c| c.at));
         let given: u64 = coins.iter().map(|c| c.value_sat).sum();
         let each = given.saturating_sub(fee_sat) / locks.len() as u64;
@@ -239,7 +247,7 @@ impl Workload {
         tx
     }
 
-    fn outputs(txid: TxId, tx: &Tx, locks: &[Lock]) -> Vec<Purse> {
+    pub fn outputs(txid: TxId, tx: &Tx, locks: &[Lock]) -> Vec<Purse> {
         let purse = |(vout, lock): (usize, &Lock)| Purse {
             at: OutPoint { txid, vout: vout as u32 },
             value_sat: tx.outputs[vout].value_sat as u64,

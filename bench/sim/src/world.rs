@@ -95,6 +95,8 @@ pub struct World {
     next_block: u64,
     /// Wires move as they like and nobody stalls.
     healed: bool,
+    /// Nothing is sent but what a story sends.
+    pub told: bool,
     pub stalls: u64,
     pub jumps: u64,
     /// Things done, to see whether anything still moves.
@@ -130,6 +132,7 @@ impl World {
             actors,
             next_block: options.block_steps,
             healed: true,
+            told: false,
             stalls: 0,
             jumps: 0,
             moved: 0,
@@ -180,7 +183,7 @@ impl World {
             self.chain.begin_block(want);
             self.next_block = self.step + 1 + self.faults.below(2 * self.options.block_steps);
         }
-        if self.gate.waiting() < WAITING_MAX && self.schedule.chance(1, 8) {
+        if !self.told && self.gate.waiting() < WAITING_MAX && self.schedule.chance(1, 8) {
             let Self { workload, auditor, gate, .. } = self;
             workload.family(self.step, &mut Targets { auditor, gate });
         }
@@ -205,6 +208,17 @@ impl World {
             check::walk(self);
         }
         Ok(())
+    }
+
+    /// Stops the wires that `which` names for the next `steps` steps.
+    #[cfg(test)]
+    pub fn stall(&mut self, which: impl Fn(WireKind) -> bool, steps: u64) {
+        for (actor, until) in self.actors.iter().zip(&mut self.stalled_until) {
+            let Actor::Wire(i) = *actor else { continue };
+            if which(self.machine.wires[i].kind()) {
+                *until = self.step + steps;
+            }
+        }
     }
 
     /// Lets one actor act; whether it did anything.
@@ -361,9 +375,7 @@ impl World {
         }
         // Whatever is left says more than that somebody is busy.
         check::at_rest(self)?;
-        ensure_live(false, || {
-            format!("after {DRAIN_ROUNDS_MAX} rounds {last:?} still moves")
-        })
+        ensure_live(false, || format!("after {DRAIN_ROUNDS_MAX} rounds {last:?} still moves"))
     }
 
     /// The end: faults stop, everything comes to rest, who was turned away is sent again, and all accounts are compared.
