@@ -5,13 +5,20 @@
 #![forbid(unsafe_code)]
 
 mod consensus;
+mod instructions;
 mod oracle;
+mod pipeline;
+mod ring;
 mod rng;
 mod sim;
 mod vectors;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+
+/// Counts what sealed cores allocate.
+#[global_allocator]
+static HEAP: dataplane::mem::seal::SealedHeap = dataplane::mem::seal::SealedHeap;
 
 #[derive(Parser)]
 #[command(name = "bench", about = "Measures MetaNode and checks it against the outside world")]
@@ -28,6 +35,10 @@ enum Command {
     Oracle(oracle::Args),
     /// What the consensus rules cost, in nanoseconds and instructions
     Consensus(consensus::Args),
+    /// Accepted transactions a second, beside the roofline of the kernels
+    Pipeline(pipeline::Args),
+    /// A link beside rtrb, crossbeam and std: nanoseconds and instructions a message
+    Ring(ring::Args),
     /// Turns the real tiles in any order a seed says, and checks every verdict
     Sim(sim::Args),
 }
@@ -37,6 +48,8 @@ fn main() -> ExitCode {
         Command::Vectors(args) => vectors::main(&args),
         Command::Oracle(args) => oracle::main(&args),
         Command::Consensus(args) => consensus::main(&args),
+        Command::Pipeline(args) => pipeline::main(&args),
+        Command::Ring(args) => ring::main(&args),
         Command::Sim(args) => sim::main(&args),
     }
 }

@@ -24,9 +24,6 @@ use utxo_shard::{Outbox, Shard, ShardConfig};
 const SAMPLE_TXS: usize = 4_000;
 /// Signatures of the sample that are verified.
 const SAMPLE_SIGNATURES: usize = 1_000;
-/// Each kernel is timed this often; the fastest counts.
-const REPEATS: usize = 3;
-
 /// Nanoseconds a transaction.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kernels {
@@ -44,6 +41,23 @@ impl Kernels {
         self.parse + self.txid + self.sighash + self.ecdsa + self.probe + self.merkle
     }
 
+    /// Each kernel's median over several measurements.
+    pub fn median(all: &[Self]) -> Self {
+        let of = |kernel: fn(&Self) -> f64| {
+            let mut ns: Vec<f64> = all.iter().map(kernel).collect();
+            ns.sort_by(f64::total_cmp);
+            ns.get(ns.len() / 2).copied().unwrap_or(0.0)
+        };
+        Self {
+            parse: of(|k| k.parse),
+            txid: of(|k| k.txid),
+            sighash: of(|k| k.sighash),
+            ecdsa: of(|k| k.ecdsa),
+            probe: of(|k| k.probe),
+            merkle: of(|k| k.merkle),
+        }
+    }
+
     /// By name, whole nanoseconds.
     pub fn to_json(self) -> Value {
         json!({
@@ -58,6 +72,7 @@ impl Kernels {
 }
 
 /// One signature of the sample, taken apart.
+#[derive(Debug)]
 struct Signed {
     key: Vec<u8>,
     der: Vec<u8>,
@@ -65,7 +80,8 @@ struct Signed {
 }
 
 /// A sample of a workload.
-struct Sample {
+#[derive(Debug)]
+pub struct Sample {
     offer: Offer,
     shard: ShardInput,
     signed: Vec<Signed>,
@@ -73,33 +89,25 @@ struct Sample {
 }
 
 /// What a shard needs to play its part.
+#[derive(Debug)]
 struct ShardInput {
     coins: Vec<(consensus::tx::OutPoint, u64, Vec<u8>)>,
 }
 
 /// Times every kernel on `threads` threads at once.
-pub fn measure(workload: Workload, seed: u64, threads: usize) -> Kernels {
-    let sample = sample(workload, seed);
+pub fn measure(sample: &Sample, threads: usize) -> Kernels {
     let n = sample.offer.len() as f64;
     let timed = |work: &(dyn Fn() + Sync)| {
-        let best = (0..REPEATS)
-            .map(|_| {
-                let each: Vec<f64> = std::thread::scope(|scope| {
-                    let handles: Vec<_> = (0..threads)
-                        .map(|_| {
-                            scope.spawn(|| {
-                                let began = Instant::now();
-                                work();
-                                began.elapsed().as_nanos() as f64
-                            })
-                        })
-                        .collect();
-                    handles.into_iter().map(|h| h.join().expect("a kernel does not panic")).collect()
-                });
-                each.iter().sum::<f64>() / each.len() as f64
-            })
-            .fold(f64::INFINITY, f64::min);
-        best / n
+        let each: Vec<f64> = std::thread::scope(|scope| {
+            let timed = || {
+                let began = Instant::now();
+                work();
+                began.elapsed().as_nanos() as f64
+            };
+            let handles: Vec<_> = (0..threads).map(|_| scope.spawn(timed)).collect();
+            handles.into_iter().map(|h| h.join().expect("a kernel does not panic")).collect()
+        });
+        each.iter().sum::<f64>() / each.len() as f64 / n
     };
     let mut kernels = Kernels {
         parse: timed(&|| {
@@ -164,11 +172,12 @@ pub fn measure(workload: Workload, seed: u64, threads: usize) -> Kernels {
             / sample.signed.len() as f64;
         kernels.ecdsa = per_check * sample.signatures_per_tx;
     }
-    kernels.probe = shard_ns(&sample, threads);
+    kernels.probe = shard_ns(sample, threads);
     kernels
 }
 
-fn sample(workload: Workload, seed: u64) -> Sample {
+/// Transactions of a workload, other than those of any round, taken apart for the kernels.
+pub fn sample(workload: Workload, seed: u64) -> Sample {
     let options = Options { keys: 1_000, ..Options::new(workload, SAMPLE_TXS, seed ^ 0x5a5a) };
     let (plan, fan_out, offer) = prepare(options);
     let mut signed = Vec::new();
@@ -188,11 +197,8 @@ fn sample(workload: Workload, seed: u64) -> Sample {
             }
         }
     }
-    let coins = fan_out
-        .coins
-        .iter()
-        .map(|c| (c.outpoint, c.value_sat, plan.script_of(c)))
-        .collect();
+    let coins =
+        fan_out.coins.iter().map(|c| (c.outpoint, c.value_sat, plan.script_of(c))).collect();
     let signatures_per_tx = signatures as f64 / offer.len() as f64;
     Sample { offer, shard: ShardInput { coins }, signed, signatures_per_tx }
 }
@@ -243,25 +249,35 @@ fn shard_ns(sample: &Sample, threads: usize) -> f64 {
             let ticket = Ticket { slot: tx.place & 1_023, attempt: tx.place };
             let txid = tx.txid;
             let began = Instant::now();
-            shard.request_all(0, &header, [Request::Announce { ticket, txid, tx: tx.bytes }], &mut sink);
+            shard.request_all(
+                0,
+                &header,
+                [Request::Announce { ticket, txid, tx: tx.bytes }],
+                &mut sink,
+            );
             shard.request_all(0, &header, [Request::Seen { ticket, txid }], &mut sink);
-            let resolves = inputs.iter().map(|i| Request::Resolve { ticket, vin: i.vin, outpoint: i.outpoint });
+            let resolves = inputs.iter().map(|i| Request::Resolve {
+                ticket,
+                vin: i.vin,
+                outpoint: i.outpoint,
+            });
             shard.request_all(0, &header, resolves, &mut sink);
             let decision = Decision { fee_sat: 1, parents: List::<ParentSeq>::Own(&[]), tx: &[] };
             let commit = Request::Commit { ticket, txid, inputs: List::Own(&inputs), decision };
             shard.request_all(0, &header, [commit], &mut sink);
             ns += began.elapsed().as_nanos() as u64;
         }
-        assert!(sink.0 == sample.offer.len() as u64, "the shard decided {} of {}", sink.0, sample.offer.len());
+        assert!(
+            sink.0 == sample.offer.len() as u64,
+            "the shard decided {} of {}",
+            sink.0,
+            sample.offer.len()
+        );
         ns as f64 / sample.offer.len() as f64
     };
-    (0..REPEATS)
-        .map(|_| {
-            let each: Vec<f64> = std::thread::scope(|scope| {
-                let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-                handles.into_iter().map(|h| h.join().expect("a shard does not panic")).collect()
-            });
-            each.iter().sum::<f64>() / each.len() as f64
-        })
-        .fold(f64::INFINITY, f64::min)
+    let each: Vec<f64> = std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        handles.into_iter().map(|h| h.join().expect("a shard does not panic")).collect()
+    });
+    each.iter().sum::<f64>() / each.len() as f64
 }

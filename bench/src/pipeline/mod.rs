@@ -11,6 +11,7 @@ mod overload;
 mod rounds;
 
 use clap::Args as ClapArgs;
+use instructions::Counting;
 use load::Workload;
 use load::evidence::Evidence;
 use serde_json::{Value, json};
@@ -23,7 +24,7 @@ pub struct Args {
     #[arg(long, default_value = "p2pkh,chain,optrue,data,mixed", value_delimiter = ',')]
     workloads: Vec<String>,
     /// Transactions a round (those without signatures send four times as many)
-    #[arg(long, default_value_t = 50_000)]
+    #[arg(long, default_value_t = 40_000)]
     txs: usize,
     /// Rounds a workload; the median counts
     #[arg(long, default_value_t = 3)]
@@ -37,6 +38,15 @@ pub struct Args {
     /// Leave out what happens at three times capacity and at rest
     #[arg(long)]
     no_overload: bool,
+    /// Leave out counting instructions
+    #[arg(long)]
+    no_instructions: bool,
+    /// Count instructions only, and fail where they are five percent above the baseline
+    #[arg(long)]
+    gate: bool,
+    /// Write the instruction counts as the new baseline
+    #[arg(long)]
+    write_baseline: bool,
     /// Only turn this many transactions of the first workload on one thread: what the instruction counter runs
     #[arg(long, hide = true)]
     turn_only: bool,
@@ -64,11 +74,21 @@ pub fn main(args: &Args) -> ExitCode {
     let cores = args
         .cores
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let mut counting = Counting::new(args.no_instructions, args.seed, &mut evidence);
+    if args.gate {
+        let counts = workloads.iter().map(|w| {
+            json!({ "name": w.name(), "instructions_per_tx": counting.count(*w, &mut evidence) })
+        });
+        let rows: Vec<Value> = counts.collect();
+        evidence.set("workloads", rows);
+        let ok = counting.end(args.write_baseline, &mut evidence);
+        return evidence.finish(ok, args.json);
+    }
     let mut rows = Vec::new();
     let mut rates = Vec::new();
     let mut ok = true;
     for workload in workloads {
-        let txs = if workload == Workload::OpTrue { args.txs * 4 } else { args.txs };
+        let txs = if workload == Workload::OpTrue { args.txs * 8 } else { args.txs };
         eprintln!("pipeline: {} ({txs} transactions, {} rounds)", workload.name(), args.rounds);
         let rounds = match rounds::run(workload, txs, args.rounds, args.seed, cores) {
             Ok(rounds) => rounds,
@@ -78,20 +98,17 @@ pub fn main(args: &Args) -> ExitCode {
                 return evidence.finish(false, args.json);
             }
         };
-        let kernels = kernels::measure(workload, args.seed, cores);
-        let roofline = cores as f64 * 1e9 / kernels.sum_ns();
-        let instructions = instructions::per_tx(workload, args.seed);
-        if let Err(why) = &instructions {
-            evidence.skip(format!("instructions_per_tx of {}", workload.name()), why.clone());
-        }
+        let roofline = cores as f64 * 1e9 / rounds.kernels.sum_ns();
         ok &= rounds.accepted == rounds.expected && rounds.allocs_after_seal == 0;
         eprintln!(
-            "pipeline: {:<7} {:>9.0} tx/s (spread {:.0} %), roofline {:.0}, of it {:.2}",
+            "pipeline: {:<7} {:>9.0} tx/s (spread {:.0} %), roofline {:.0}, of it {:.2}; {:.0} ns of processor each, kernels {:.0}",
             workload.name(),
             rounds.tx_per_s,
             rounds.spread * 100.0,
             roofline,
-            rounds.tx_per_s / roofline
+            rounds.tx_per_s / roofline,
+            rounds.cpu_ns,
+            rounds.kernels.sum_ns(),
         );
         rates.push((workload, rounds.tx_per_s, roofline));
         rows.push(json!({
@@ -101,15 +118,17 @@ pub fn main(args: &Args) -> ExitCode {
             "spread": round(rounds.spread),
             "roofline_tx_per_s": roofline.round(),
             "of_roofline": round(rounds.tx_per_s / roofline),
-            "kernels_ns": kernels.to_json(),
+            "kernels_ns": rounds.kernels.to_json(),
+            "cpu_ns_per_tx": rounds.cpu_ns.round(),
             "tiles": rounds.tiles,
-            "instructions_per_tx": instructions.ok(),
+            "instructions_per_tx": counting.count(workload, &mut evidence),
             "allocs_after_seal": rounds.allocs_after_seal,
             "latency_us": rounds.latency_us,
         }));
     }
     evidence.set("cores", cores);
     evidence.set("workloads", rows);
+    ok &= counting.end(args.write_baseline, &mut evidence);
     aims(&mut evidence, &rates);
     if !args.no_overload {
         match overload::run(args.seed, cores) {

@@ -1,21 +1,27 @@
 //! Rounds of one workload through a machine booted for each.
 
+use super::kernels::{self, Kernels};
 use super::latency_json;
 use consensus::hash::TxId;
 use consensus::params::{ChainParams, Network};
+use control_plane::counters::Counters;
 use control_plane::node::{ImportCoin, Node, NodeError, NodeOptions};
 use control_plane::topology::Ingest;
 use dataplane::msg::TxVerdict;
-use load::replay::Pace;
+use load::replay::{Log, Pace};
 use load::{FanOut, Offer, Options, Plan, Workload};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// What a plan's fake coinbases pay.
 const REWARD_SAT: u64 = 5_000_000_000;
 
+/// A round in which nothing is decided for so long has failed.
+const STALL: Duration = Duration::from_secs(10);
+
 /// What the rounds of one workload came to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Rounds {
     /// Accepted over all rounds.
     pub accepted: u64,
@@ -25,6 +31,10 @@ pub struct Rounds {
     pub tx_per_s: f64,
     /// (Best - worst) / median.
     pub spread: f64,
+    /// Processor time a transaction, in the last round, nanoseconds; idle spinning included.
+    pub cpu_ns: f64,
+    /// What the work alone costs.
+    pub kernels: Kernels,
     /// Allocations on sealed cores.
     pub allocs_after_seal: u64,
     /// Share of the machine's time, by tile, in the last round.
@@ -44,11 +54,18 @@ pub fn prepare(options: Options) -> (Plan, FanOut, Offer) {
 }
 
 /// A booted regtest machine without a store that holds the plan's coins.
-pub fn boot(plan: &Plan, fan_out: &FanOut, cores: usize, seed: u64) -> Result<Node, NodeError> {
+pub fn boot(
+    plan: &Plan,
+    fan_out: &FanOut,
+    cores: usize,
+    seed: u64,
+    threads: bool,
+) -> Result<Node, NodeError> {
     let mut options = NodeOptions::new(ChainParams::of(Network::Regtest), Ingest::Replay);
     options.cores = Some(cores);
     options.seed = seed;
     options.store = false;
+    options.threads = threads;
     let mut node = Node::boot(options)?;
     let scripts: Vec<Vec<u8>> = fan_out.coins.iter().map(|c| plan.script_of(c)).collect();
     node.import(fan_out.coins.iter().zip(&scripts).map(|(coin, script)| ImportCoin {
@@ -61,7 +78,7 @@ pub fn boot(plan: &Plan, fan_out: &FanOut, cores: usize, seed: u64) -> Result<No
     Ok(node)
 }
 
-/// Replays `rounds` different workloads of this kind.
+/// Replays `rounds` different workloads of this kind, and times the kernels after each.
 pub fn run(
     workload: Workload,
     txs: usize,
@@ -69,34 +86,25 @@ pub fn run(
     seed: u64,
     cores: usize,
 ) -> Result<Rounds, NodeError> {
-    let mut out = Rounds {
-        accepted: 0,
-        expected: 0,
-        tx_per_s: 0.0,
-        spread: 0.0,
-        allocs_after_seal: 0,
-        tiles: Vec::new(),
-        latency_us: Value::Null,
-    };
-    let mut rates = Vec::new();
-    for round in 0..rounds as u64 {
+    let mut out = Rounds::default();
+    let (mut rates, mut kernels) = (Vec::new(), Vec::new());
+    let sample = kernels::sample(workload, seed);
+    for round in 0..rounds.max(1) as u64 {
         let seed = seed.wrapping_mul(1_000).wrapping_add(round);
         let (plan, fan_out, offer) = prepare(Options::new(workload, txs, seed));
         let offer = Arc::new(offer);
-        let node = boot(&plan, &fan_out, cores, seed)?;
-        let before = node.counters();
+        let node = boot(&plan, &fan_out, cores, seed, true)?;
+        let (before, cpu_before_s) = (node.counters(), cpu_s());
         let log = node.replay(offer.clone(), Pace::Max);
-        node.wait(&log);
-        let after = node.counters();
+        let finished = wait(&log);
+        let (after, cpu_after_s) = (node.counters(), cpu_s());
         out.accepted += log.accepted();
         out.expected += offer.len() as u64;
         if log.accepted() != offer.len() as u64 {
-            let odd = (0..offer.len()).find_map(|p| {
-                log.outcome(p).filter(|o| o.verdict != TxVerdict::Accepted).map(|o| (p, o))
-            });
-            eprintln!("pipeline: {} of {} accepted; first other: {odd:?}", log.accepted(), offer.len());
+            say_odd(&log, &after);
         }
         rates.push(log.accepted() as f64 * 1e9 / log.busy_ns().max(1) as f64);
+        out.cpu_ns = (cpu_after_s - cpu_before_s) * 1e9 / log.accepted().max(1) as f64;
         out.allocs_after_seal = out.allocs_after_seal.max(after.alloc_after_seal());
         let shares: Vec<_> = after.tiles_since(&before).collect();
         let total: f64 = shares.iter().map(|t| t.busy).sum();
@@ -111,10 +119,55 @@ pub fn run(
             })
             .collect();
         out.latency_us = latency_json(&log, offer.len());
+        if !finished {
+            // What does not end is not asked to drain either.
+            break;
+        }
         node.shutdown()?;
+        kernels.push(kernels::measure(&sample, cores));
     }
     rates.sort_by(f64::total_cmp);
     out.tx_per_s = rates[rates.len() / 2];
     out.spread = (rates[rates.len() - 1] - rates[0]) / out.tx_per_s;
+    out.kernels = Kernels::median(&kernels);
     Ok(out)
+}
+
+/// Waits for a replay; false once nothing has been decided for [`STALL`].
+pub fn wait(log: &Log) -> bool {
+    let (mut settled, mut since) = (0, Instant::now());
+    while !log.is_done() {
+        std::thread::sleep(Duration::from_millis(5));
+        if log.settled() != settled {
+            (settled, since) = (log.settled(), Instant::now());
+        } else if since.elapsed() > STALL {
+            return false;
+        }
+    }
+    true
+}
+
+fn say_odd(log: &Log, counters: &Counters) {
+    let verdicts: Vec<_> = TxVerdict::ALL
+        .into_iter()
+        .map(|verdict| (verdict, counters.verdict(verdict)))
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    eprintln!(
+        "pipeline: sent {}, {verdicts:?}, in flight {}, orphans {}",
+        log.sent(),
+        counters.in_flight(),
+        counters.orphans()
+    );
+}
+
+/// Processor time of all threads of this process so far, seconds.
+pub fn cpu_s() -> f64 {
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    // The first number is nanoseconds on a processor.
+    let ns = threads.filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    ns.sum::<f64>() / 1e9
 }
