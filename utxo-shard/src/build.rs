@@ -67,7 +67,10 @@ impl Shard {
         extra_flags: u8,
     ) -> Built {
         let anchored = self.table.find(txid).is_some();
-        if self.totals.announced == self.announced_max || (!anchored && self.table.index.is_full())
+        // However many pool transactions are on their way, a block's coinbase is not one of them.
+        let crowded = self.totals.announced >= self.announced_max;
+        if (crowded && extra_flags & flag::COINBASE == 0)
+            || (!anchored && self.table.index.is_full())
         {
             return Built::Refused;
         }

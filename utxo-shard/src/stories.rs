@@ -221,6 +221,22 @@ fn a_coinbase_can_be_spent_a_hundred_blocks_later() {
 }
 
 #[test]
+fn a_coinbase_has_room_however_many_transactions_are_announced() {
+    let mut cfg = config(0, 1);
+    cfg.announced_max = 3;
+    let mut w = World { shard: crate::Shard::new(&cfg), out: Memory::default(), ctx: POOL };
+    for n in 0..4 {
+        w.announce(0, ticket(n, 1), &tx(&[at(1, n)], &[10], n));
+    }
+    assert_eq!((w.shard.totals().announced, w.shard.counts().announce_refused), (3, 1));
+    let coinbase = tx(&[OutPoint::NULL], &[50], 1);
+    w.ctx = block(3, 450);
+    let order = Admin::Coinbase { txid: coinbase.txid(), tx: &coinbase.to_bytes() };
+    assert_eq!(w.admin(order), AdminOutcome::Done);
+    assert_eq!((w.shard.totals().announced, w.shard.totals().utxos), (3, 1));
+}
+
+#[test]
 fn outputs_of_an_announced_transaction_are_pending_and_waited_for_until_home_decides() {
     let mut w = World::new();
     w.import(at(1, 0), 50);
