@@ -81,6 +81,8 @@ pub struct Auditor {
     pub txs: BTreeMap<TxId, TxInfo>,
     pub coins: BTreeMap<OutPoint, CoinInfo>,
     pub spent_by: BTreeMap<OutPoint, TxId>,
+    /// Coins that were ever frozen, and whether they are.
+    pub frozen: BTreeMap<OutPoint, bool>,
     pub tokens: Vec<Token>,
     /// Newest publish sequence of each shard.
     pub published: Vec<u64>,
@@ -146,6 +148,12 @@ impl Auditor {
         let base = Some((height, coinbase));
         let before = self.coins.insert(at, CoinInfo { value_sat, lock, base });
         assert!(before.is_none(), "the coin {at} is made twice");
+    }
+
+    /// A coin that was thought to be there is not.
+    pub fn drop_base(&mut self, at: &OutPoint) {
+        let coin = self.coins.remove(at).expect("it was added before");
+        self.made_sat -= coin.value_sat;
     }
 
     /// A transaction was made. Its inputs carry their real coins; `locks` are those of its outputs.
@@ -340,8 +348,12 @@ impl Auditor {
             V::Overloaded => ensure(!roomy, || wrong("there was room"))?,
             V::TooCostly => ensure(costly_fails && costly(), || wrong("it costs little"))?,
             V::CoinMismatch => ensure(token.lies, || wrong("the copy tells the truth"))?,
-            V::Frozen | V::MissingInput | V::Locked => {
-                ensure(false, || wrong("nothing of that kind"))?
+            V::Frozen => {
+                let was = info.tx.inputs.iter().any(|i| self.frozen.contains_key(&i.prev));
+                ensure(was, || wrong("its coins were never frozen"))?;
+            }
+            V::MissingInput | V::Locked => {
+                ensure(false, || wrong("nothing of that kind"))?;
             }
         }
         let info = self.txs.get_mut(&txid).expect("it was there a moment ago");
@@ -389,7 +401,8 @@ impl Auditor {
                     Some((at, coinbase)) => !coinbase || self.height >= at + 100,
                     None => self.txs.get(&prev.txid).is_some_and(|p| p.accepted.is_some()),
                 };
-                there && !self.spent_by.contains_key(&prev)
+                let frozen = self.frozen.get(&prev).copied().unwrap_or(false);
+                there && !frozen && !self.spent_by.contains_key(&prev)
             })
     }
 

@@ -47,6 +47,17 @@ enum Stage {
     },
 }
 
+/// What it means when a shard refuses an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// It must not.
+    Never,
+    /// The order came too late, or met another state.
+    Fine,
+    /// The shard is full: this coin is not there.
+    NoCoinbase(OutPoint),
+}
+
 #[derive(Clone, Debug, Default)]
 struct Candidate {
     id: CandidateId,
@@ -78,10 +89,12 @@ pub struct Chain {
     stage: Stage,
     /// Orders that wait for credit, by shard.
     orders: Vec<VecDeque<Vec<u8>>>,
-    /// Answers expected of each shard: whether items may be refused.
-    expected: Vec<VecDeque<bool>>,
+    /// Answers expected of each shard.
+    expected: Vec<VecDeque<Refusal>>,
     controls: Vec<VecDeque<[u8; ValidateControl::LEN]>>,
     commands: VecDeque<Vec<u8>>,
+    /// Shards may be too full for a coinbase.
+    pub full: bool,
     /// Blocks made.
     pub blocks: u64,
     replies: u64,
@@ -114,6 +127,7 @@ impl Chain {
             expected: vec![VecDeque::new(); s],
             controls: vec![VecDeque::new(); v],
             commands: VecDeque::new(),
+            full: false,
             blocks: 0,
             replies: 0,
             stale: 0,
@@ -166,7 +180,7 @@ impl Chain {
     }
 
     /// One batch of orders to a shard, in as many frags as it takes.
-    fn order(&mut self, shard: usize, context: Context, items: &[Admin<'_>], may_refuse: bool) {
+    fn order(&mut self, shard: usize, context: Context, items: &[Admin<'_>], refusal: Refusal) {
         let mut at = 0;
         while at < items.len() {
             let mut size = 8_192;
@@ -186,7 +200,7 @@ impl Chain {
                 size *= 4;
             };
             self.orders[shard].push_back(bytes);
-            self.expected[shard].push_back(may_refuse);
+            self.expected[shard].push_back(refusal);
         }
     }
 
@@ -207,7 +221,7 @@ impl Chain {
                     locking_script: script,
                 })
                 .collect();
-            self.order(shard, context, &items, false);
+            self.order(shard, context, &items, Refusal::Never);
         }
     }
 
@@ -217,11 +231,17 @@ impl Chain {
         let epoch = Epoch { incarnation: 1, number: self.epoch };
         for shard in 0..self.orders.len() {
             // A message may have brought the news already.
-            self.order(shard, self.context(0), &[Admin::NextEpoch { epoch }], true);
+            self.order(shard, self.context(0), &[Admin::NextEpoch { epoch }], Refusal::Fine);
         }
         self.command(&PackCommand::EpochComplete {
             epoch: Epoch { incarnation: 1, number: self.epoch.saturating_sub(2) },
         });
+    }
+
+    /// A coin is frozen or let go, unless somebody holds or has spent it.
+    pub fn freeze(&mut self, outpoint: OutPoint, frozen: bool) {
+        let shard = usize::from(self.partition.shard(&outpoint.txid));
+        self.order(shard, self.context(0), &[Admin::Freeze { outpoint, frozen }], Refusal::Fine);
     }
 
     fn command(&mut self, command: &PackCommand<'_>) {
@@ -265,7 +285,7 @@ impl Chain {
         {
             self.commands.pop_front();
         }
-        self.read_shards(m)?;
+        self.read_shards(m, auditor)?;
         let mut new = None;
         while let Some(frag) = m.pack_control.poll() {
             self.replies += 1;
@@ -289,7 +309,7 @@ impl Chain {
         Ok(new)
     }
 
-    fn read_shards(&mut self, m: &mut Machine) -> Checked {
+    fn read_shards(&mut self, m: &mut Machine, auditor: &mut Auditor) -> Checked {
         for (shard, input) in m.shard_control.iter_mut().enumerate() {
             while let Some(frag) = input.poll() {
                 let Some(mut batch) = BatchReader::new(frag.bytes) else {
@@ -297,9 +317,16 @@ impl Chain {
                 };
                 while let Some(reply) = batch.next_item::<AdminReply<'_>>() {
                     let AdminReply::Done { refused, .. } = reply else { continue };
-                    let may_refuse = self.expected[shard].pop_front();
-                    ensure(may_refuse.is_some(), || format!("shard {shard} answered twice"))?;
-                    ensure(refused == 0 || may_refuse == Some(true), || {
+                    let Some(refusal) = self.expected[shard].pop_front() else {
+                        return ensure(false, || format!("shard {shard} answered twice"));
+                    };
+                    if refused == 0 {
+                        continue;
+                    }
+                    if let Refusal::NoCoinbase(at) = refusal {
+                        auditor.drop_base(&at);
+                    }
+                    ensure(refusal != Refusal::Never, || {
                         format!("shard {shard} refused {refused} orders")
                     })?;
                 }
@@ -426,10 +453,12 @@ impl Chain {
                 // An empty block still moves the chain.
                 items.push(Admin::SetMined { shard: 0, block, height, from_seq: 1, to_seq: 0 });
             }
+            self.order(shard, context, &items, Refusal::Never);
             if shard == home {
-                items.push(Admin::Coinbase { txid, tx: &bytes });
+                let at = OutPoint { txid, vout: 0 };
+                let refusal = if self.full { Refusal::NoCoinbase(at) } else { Refusal::Never };
+                self.order(shard, context, &[Admin::Coinbase { txid, tx: &bytes }], refusal);
             }
-            self.order(shard, context, &items, false);
         }
         let at = OutPoint { txid, vout: 0 };
         auditor.add_base(at, value_sat, lock, height, true);

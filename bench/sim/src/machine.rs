@@ -23,10 +23,10 @@ use dataplane::topo::{
 use dataplane::validate::{Config, Links, Policy, Validate};
 use utxo_shard::{ShardConfig, ShardTile};
 
-/// Arena beside each link that may carry large frags.
-const ARENA_BYTES: u64 = 4 << 20;
 /// Verdicts that may wait at a validator's link.
 const VERDICTS: u32 = 64;
+/// Transactions of all shards together, where they are nearly full: what there is from the start, and few more.
+const FULL: usize = 2_000;
 const SALT: u64 = 0x6d_6163;
 
 /// Least fee of the pool.
@@ -127,10 +127,14 @@ impl Machine {
                 index_key,
                 params: params.clone(),
                 epoch: Epoch { incarnation: 1, number: 1 },
-                transactions_max: o.shard_transactions_max,
+                transactions_max: if o.full {
+                    FULL / usize::from(o.shards)
+                } else {
+                    o.shard_transactions_max
+                },
                 slab_bytes: 32 << 20,
-                announced_max: 1 << 11,
-                watched_max: 1 << 11,
+                announced_max: o.announced_max,
+                watched_max: o.announced_max,
                 waiters_max: o.waiters_max,
             };
             let tile = ShardTile::new(shard, &wiring);
@@ -245,14 +249,14 @@ fn validate_table(o: &Options) -> Topology {
     t.tile::<Validate>(o.validators.into());
     //      link                depth          mtu           kind      producer          consumers
     t.link("control_validate",  o.depth,       64,           Lossless, one("control"),   each("validate"));
-    t.link("shard_validate",    o.depth,       o.batch_bytes, Lossless, each("shard"),   each("validate")).window(o.depth).arena(ARENA_BYTES);
+    t.link("shard_validate",    o.depth,       o.batch_bytes, Lossless, each("shard"),   each("validate")).window(o.depth).arena(o.arena_bytes);
     if o.long {
         t.link("long_validate", o.depth,       64,           Lossless, one("long"),      each("validate")).window(o.depth);
     }
-    t.link("submit_validate",   o.depth,       o.tx_bytes,   Lossless, one("submit"),    each("validate")).arena(ARENA_BYTES);
-    t.link("validate_shard",    o.burst_depth, o.batch_bytes, Lossless, each("validate"), each("shard")).arena(ARENA_BYTES);
+    t.link("submit_validate",   o.depth,       o.tx_bytes,   Lossless, one("submit"),    each("validate")).arena(o.arena_bytes);
+    t.link("validate_shard",    o.burst_depth, o.batch_bytes, Lossless, each("validate"), each("shard")).arena(o.arena_bytes);
     if o.long {
-        t.link("validate_long", o.burst_depth, o.tx_bytes,   Lossless, each("validate"), one("long")).arena(ARENA_BYTES);
+        t.link("validate_long", o.burst_depth, o.tx_bytes,   Lossless, each("validate"), one("long")).arena(o.arena_bytes);
     }
     t.link("validate_verdict",  VERDICTS,      VerdictFrag::LEN as u32, Lossless, each("validate"), one("verdict")).window(VERDICTS);
     t.cores(1);
@@ -270,10 +274,10 @@ fn shard_table(o: &Options) -> Topology {
     t.tile::<ShardTile>(o.shards.into());
     t.external("pack", 1);
     //      link               depth          mtu            kind      producer          consumers
-    t.link("control_shard",    o.depth,       8_192,         Lossless, one("control"),   each("shard")).arena(ARENA_BYTES);
-    t.link("validate_shard",   o.depth,       o.batch_bytes, Lossless, each("validate"), each("shard")).arena(ARENA_BYTES);
-    t.link("shard_pack",       o.burst_depth, o.tx_bytes,    Lossless, each("shard"),    one("pack")).arena(ARENA_BYTES);
-    t.link("shard_validate",   o.burst_depth, o.batch_bytes, Lossless, each("shard"),    each("validate")).window(o.burst_depth).arena(ARENA_BYTES);
+    t.link("control_shard",    o.depth,       8_192,         Lossless, one("control"),   each("shard")).arena(o.arena_bytes);
+    t.link("validate_shard",   o.depth,       o.batch_bytes, Lossless, each("validate"), each("shard")).arena(o.arena_bytes);
+    t.link("shard_pack",       o.burst_depth, o.tx_bytes,    Lossless, each("shard"),    one("pack")).arena(o.arena_bytes);
+    t.link("shard_validate",   o.burst_depth, o.batch_bytes, Lossless, each("shard"),    each("validate")).window(o.burst_depth).arena(o.arena_bytes);
     t.link("shard_control",    4,             8_192,         Lossless, each("shard"),    one("control")).window(4);
     t.cores(1);
     for i in 0..usize::from(o.shards) {
@@ -291,7 +295,7 @@ fn pack_table(o: &Options) -> Topology {
     t.external("store", 1);
     //      link             depth     mtu         kind      producer       consumers
     t.link("control_pack",   o.depth,  8_192,      Lossless, one("control"), one("pack"));
-    t.link("shard_pack",     o.depth,  o.tx_bytes, Lossless, each("shard"),  one("pack")).arena(ARENA_BYTES);
+    t.link("shard_pack",     o.depth,  o.tx_bytes, Lossless, each("shard"),  one("pack")).arena(o.arena_bytes);
     t.link("pack_control",   o.depth,  2_048,      Lossless, one("pack"),    one("control")).window(o.depth);
     t.link("pack_store",     o.depth,  2_048,      Lossless, one("pack"),    one("store"));
     t.cores(1).place("pack", 0, 0);
@@ -304,7 +308,7 @@ fn long_table(o: &Options) -> Topology {
     t.external("validate", o.validators.into());
     t.tile::<Long>(1);
     //      link             depth          mtu         kind      producer          consumers
-    t.link("validate_long",  o.depth,       o.tx_bytes, Lossless, each("validate"), one("long")).arena(ARENA_BYTES);
+    t.link("validate_long",  o.depth,       o.tx_bytes, Lossless, each("validate"), one("long")).arena(o.arena_bytes);
     t.link("long_validate",  o.burst_depth, 64,         Lossless, one("long"),      each("validate")).window(o.burst_depth);
     t.cores(1).place("long", 0, 0);
     t

@@ -48,6 +48,14 @@ pub struct Options {
     pub mischief_percent: u64,
     /// Transactions a shard holds.
     pub shard_transactions_max: usize,
+    /// The shards have room for little more than what they begin with: decisions are refused.
+    pub full: bool,
+    /// Transactions announced and not decided, and ids orphans wait for, at each shard.
+    pub announced_max: u32,
+    /// Bytes of the arena beside each link.
+    pub arena_bytes: u64,
+    /// In how many of a hundred thousand steps a coin is frozen or let go.
+    pub freeze: u64,
     /// Entries in a shard's wait lists.
     pub waiters_max: u32,
     /// Leaves of a subtree, as a power of two.
@@ -122,7 +130,11 @@ impl Options {
             spread_steps: one_of(r, &[1, 50, 400, 2_000]),
             duplicate_per_mille: one_of(r, &[0, 30, 200]),
             mischief_percent: one_of(r, &[10, 40, 80]),
-            shard_transactions_max: if roomy { 1 << 14 } else { one_of(r, &[1 << 13, 1 << 14]) },
+            shard_transactions_max: 1 << 14,
+            full: !roomy && r.chance(1, 6),
+            announced_max: if roomy { 1 << 11 } else { one_of(r, &[4, 1 << 11]) },
+            arena_bytes: one_of(r, &[1 << 17, 4 << 20]),
+            freeze: one_of(r, &[0, 50, 1_000]),
             waiters_max: if roomy { 1 << 13 } else { one_of(r, &[64, 1 << 10]) },
             subtree_lg_leaves: one_of(r, &[1, 3, 6]),
             block_steps: one_of(r, &[0, 300, 1_500, 6_000]),
@@ -154,6 +166,10 @@ impl Options {
             duplicate_per_mille: 0,
             mischief_percent: 0,
             shard_transactions_max: 1 << 12,
+            full: false,
+            announced_max: 1 << 11,
+            arena_bytes: 4 << 20,
+            freeze: 0,
             waiters_max: 1 << 10,
             subtree_lg_leaves: 3,
             block_steps: 0,
@@ -171,7 +187,7 @@ impl fmt::Display for Options {
         write!(
             f,
             "v={} s={} long={} roomy={} txs={} inputs={} orphans={} joined={} sigs={} depth={}/{} batch={} line={} \
-             wire={}x{} stall={}x{} gate={} spread={} dup={} mischief={} table={} waiters={} subtree={} block={} \
+             wire={}x{} stall={}x{} gate={} spread={} dup={} mischief={} full={} announced={} arena={} freeze={} waiters={} subtree={} block={} \
              height={} jumps={} hot={} epoch={}",
             self.validators,
             self.shards,
@@ -194,7 +210,10 @@ impl fmt::Display for Options {
             self.spread_steps,
             self.duplicate_per_mille,
             self.mischief_percent,
-            self.shard_transactions_max,
+            u8::from(self.full),
+            self.announced_max,
+            self.arena_bytes,
+            self.freeze,
             self.waiters_max,
             self.subtree_lg_leaves,
             self.block_steps,

@@ -84,6 +84,9 @@ fn faults(world: &World) -> BTreeMap<&'static str, u64> {
     let validates = || world.machine.validates.iter().map(|v| v.tile().counts());
     for (name, n) in [
         ("stall", world.stalls),
+        ("freeze", world.freezes),
+        ("decision_refused", shards().map(|c| c.refused).sum()),
+        ("announcement_refused", shards().map(|c| c.announce_refused).sum()),
         ("clock_jump", world.jumps),
         ("pushed_back", pushed_back),
         ("stale_candidate", world.chain.stale),

@@ -193,6 +193,15 @@ impl Workload {
         }
     }
 
+    /// A coin that is still there for the taking, to be frozen.
+    pub fn any_coin(&mut self) -> Option<OutPoint> {
+        if self.purse.is_empty() {
+            return None;
+        }
+        let at = self.rng.index(self.purse.len());
+        Some(self.purse[at].at)
+    }
+
     fn take(&mut self) -> Option<Purse> {
         if self.purse.is_empty() {
             return None;
@@ -556,7 +565,7 @@ impl Workload {
         let mut coin = Self::outputs(txid, &parent, &locks)[0];
         self.note("lost_parent");
         let mut txs = Vec::new();
-        for i in 0..1 + self.rng.index(3) {
+        for i in 0..=self.rng.index(3) {
             let own = if i == 0 { vec![coin, coins[1]] } else { vec![coin] };
             let (tx, locks) = self.pay(&own, 1, FEE_SAT);
             let txid = to.auditor.add_tx(tx.clone(), Flaw::None, &locks);
@@ -646,7 +655,7 @@ impl Workload {
         }
         let bytes = claim.to_extended_bytes().expect("every input carries a coin");
         let delay = self.delay();
-        for _ in 0..1 + self.rng.below(2) {
+        for _ in 0..=self.rng.below(2) {
             let delay = delay + self.rng.below(20);
             self.send(to, Some(txid), true, bytes.clone(), delay);
         }
