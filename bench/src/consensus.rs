@@ -1,11 +1,10 @@
 //! `bench consensus`: what the rules cost, in nanoseconds and in instructions.
 //!
 //! Each kernel is a closure over data that is ready; time is the median of many batches, with the spread. Instructions are
-//! counted by valgrind, which runs this program again on one kernel with two numbers of rounds: the difference is the
-//! kernel, whatever the start cost. Counts hardly move between runs, so they are the gate: more than five percent above
-//! `bench/baseline/consensus.json` fails. Under valgrind the processor has neither SHA nor AVX-512 instructions, so counts
-//! compare versions of our code, not machines.
+//! counted by running this program again on one kernel (`instructions.rs`), and they are the gate: more than five percent
+//! above `bench/baseline/consensus.json` fails.
 
+use crate::instructions::{self, Baseline};
 use crate::rng::Rng;
 use consensus::hash::hash160;
 use consensus::merkle::merkle_root;
@@ -18,14 +17,11 @@ use consensus::sighash::SighashCache;
 use consensus::tx::{OutPoint, Tx, TxIn, TxLayout, TxOut, parse};
 use load::evidence::Evidence;
 use secp256k1::{Message, PublicKey, SecretKey, ecdsa};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use std::hint::black_box;
-use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// Instructions above the baseline that fail, in percent.
-const GATE_PERCENT: f64 = 5.0;
 /// How long one batch of rounds runs, and how many batches there are.
 const BATCH: Duration = Duration::from_millis(20);
 const BATCHES: usize = 15;
@@ -85,30 +81,36 @@ pub fn main(args: &Args) -> ExitCode {
         return count_me(name, args.rounds);
     }
     let mut evidence = Evidence::new("bench-consensus/1", 0);
-    let has_valgrind =
-        Command::new("valgrind").arg("--version").output().is_ok_and(|out| out.status.success());
-    if !has_valgrind {
-        evidence.skip("instructions", "valgrind does not run here; try `cargo xtask setup`");
+    let unavailable = instructions::unavailable();
+    if let Some(why) = unavailable {
+        evidence.skip("instructions", why);
     }
-    let baseline = read_baseline();
+    let mut baseline = Baseline::read("consensus.json");
     let mut rows = Vec::new();
-    let mut regressions = Vec::new();
-    let mut counted = Map::new();
+    let mut ok = true;
     let chosen =
         |kernel: &&Kernel| args.only.as_ref().is_none_or(|only| kernel.name.contains(only));
     for kernel in KERNELS.iter().filter(chosen) {
         let (ns, spread) = time(&mut (kernel.make)());
-        let instructions = if has_valgrind { count(kernel) } else { None };
-        if has_valgrind && instructions.is_none() {
-            regressions.push(json!({ "name": kernel.name, "why": "valgrind gave no count" }));
-        }
-        let was = baseline.get(kernel.name).and_then(Value::as_f64);
-        let change = instructions.zip(was).map(|(now, was)| (now as f64 / was - 1.0) * 100.0);
-        eprintln!("{:<28} {ns:>14.1} ns  {}", kernel.name, say(instructions, change));
-        if change.is_some_and(|percent| percent > GATE_PERCENT) {
-            regressions.push(
-                json!({ "name": kernel.name, "was": was, "now": instructions, "percent": change }),
-            );
+        let counted = if unavailable.is_none() { Some(count(kernel)) } else { None };
+        let mut row =
+            json!({ "name": kernel.name, "ns": ns, "spread": spread, "instructions": null });
+        match counted {
+            Some(Ok(count)) => {
+                let percent = baseline.note(kernel.name, count);
+                row["instructions"] = count.into();
+                row["change_percent"] = percent.into();
+                // A kernel nobody has a number for is not gated: write one.
+                ok &= percent.is_some() || args.write_baseline;
+                let change =
+                    percent.map_or("no baseline".to_owned(), |percent| format!("{percent:+.2} %"));
+                eprintln!("{:<28} {ns:>14.1} ns {count:>12} instructions ({change})", kernel.name);
+            }
+            Some(Err(why)) => {
+                ok = false;
+                eprintln!("consensus: {}: {why}", kernel.name);
+            }
+            None => eprintln!("{:<28} {ns:>14.1} ns", kernel.name),
         }
         if kernel.name == SCRIPT_AIM {
             evidence.aim(
@@ -118,44 +120,18 @@ pub fn main(args: &Args) -> ExitCode {
                 ns <= SCRIPT_AIM_NS,
             );
         }
-        if let Some(instructions) = instructions {
-            counted.insert(kernel.name.to_owned(), instructions.into());
-        }
-        rows.push(json!({
-            "name": kernel.name, "ns": ns, "spread": spread, "instructions": instructions,
-            "baseline": was, "change_percent": change,
-        }));
+        rows.push(row);
     }
-    if args.write_baseline {
-        let text = serde_json::to_string_pretty(&counted).unwrap_or_default() + "\n";
-        if let Err(error) = std::fs::write(baseline_path(), text) {
-            eprintln!("consensus: writing {}: {error}", baseline_path().display());
-            return ExitCode::FAILURE;
-        }
-        regressions.clear();
-    }
-    let ok = regressions.is_empty();
     evidence.set("rows", rows);
-    evidence.set("gate_percent", GATE_PERCENT);
-    evidence.set("regressions", regressions);
-    evidence.finish(ok, args.json)
-}
-
-fn say(instructions: Option<u64>, change: Option<f64>) -> String {
-    match (instructions, change) {
-        (Some(count), Some(percent)) => format!("{count:>12} instructions ({percent:+.2} %)"),
-        (Some(count), None) => format!("{count:>12} instructions (no baseline)"),
-        (None, _) => "not counted".to_owned(),
+    if args.write_baseline {
+        if let Err(error) = baseline.write() {
+            eprintln!("consensus: writing the baseline: {error}");
+            ok = false;
+        }
+    } else {
+        ok &= baseline.judge(&mut evidence);
     }
-}
-
-fn baseline_path() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/baseline/consensus.json"))
-}
-
-fn read_baseline() -> Map<String, Value> {
-    let text = std::fs::read_to_string(baseline_path()).unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or_default()
+    evidence.finish(ok, args.json)
 }
 
 /// Median nanoseconds of a round, and the distance between the quartiles beside it.
@@ -177,23 +153,15 @@ fn time(round: &mut Round) -> (f64, f64) {
 }
 
 /// Instructions of one round: what twice the rounds need beyond the rounds.
-fn count(kernel: &Kernel) -> Option<u64> {
-    let once = valgrind(kernel.name, kernel.rounds)?;
-    let twice = valgrind(kernel.name, 2 * kernel.rounds)?;
-    Some(twice.checked_sub(once)? / kernel.rounds)
-}
-
-fn valgrind(name: &str, rounds: u64) -> Option<u64> {
-    let out = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(std::env::current_exe().ok()?)
-        .args(["consensus", "--kernel", name, "--rounds", &rounds.to_string()])
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
-    let text = String::from_utf8_lossy(&out.stderr);
-    let line = text.lines().find(|line| line.contains("Collected :"))?;
-    line.rsplit(' ').next()?.parse().ok()
+fn count(kernel: &Kernel) -> Result<u64, String> {
+    let of = |rounds: u64| {
+        instructions::of_run(
+            &["consensus", "--kernel", kernel.name, "--rounds", &rounds.to_string()],
+            None,
+        )
+    };
+    let (once, twice) = (of(kernel.rounds)?, of(2 * kernel.rounds)?);
+    Ok(twice.saturating_sub(once) / kernel.rounds)
 }
 
 fn count_me(name: &str, rounds: u64) -> ExitCode {
@@ -378,12 +346,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kernel_runs_and_has_a_baseline() {
-        let baseline = read_baseline();
+    fn every_kernel_runs() {
         for kernel in KERNELS {
             (kernel.make)()();
-            assert!(baseline.contains_key(kernel.name), "{} has no baseline", kernel.name);
         }
-        assert_eq!(baseline.len(), KERNELS.len(), "the baseline holds kernels that are gone");
     }
 }

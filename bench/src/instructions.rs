@@ -104,7 +104,7 @@ mod tests {
         let was = serde_json::from_str(r#"{"a": 1000, "b": 1000}"#).expect("an object");
         let mut baseline =
             Baseline { file: "none.json", was, now: Map::new(), regressions: Vec::new() };
-        assert_eq!(baseline.note("a", 1_050).map(f64::round), Some(5.0));
+        assert_eq!(baseline.note("a", 1_040).map(f64::round), Some(4.0));
         assert_eq!(baseline.note("new", 7), None);
         assert!(baseline.regressions.is_empty());
         assert!(baseline.note("b", 1_060).is_some());

@@ -60,13 +60,11 @@ pub fn main(args: &Args) -> ExitCode {
     let mut evidence = Evidence::new("bench-pipeline/1", args.seed);
     let mut workloads = Vec::new();
     for name in &args.workloads {
-        match Workload::parse(name) {
-            Some(workload) => workloads.push(workload),
-            None => {
-                eprintln!("pipeline: {name} is none of p2pkh, chain, optrue, data, mixed");
-                return ExitCode::from(2);
-            }
-        }
+        let Some(workload) = Workload::parse(name) else {
+            eprintln!("pipeline: {name} is none of p2pkh, chain, optrue, data, mixed");
+            return ExitCode::from(2);
+        };
+        workloads.push(workload);
     }
     if args.turn_only {
         return instructions::turn_only(workloads[0], args.txs, args.seed);

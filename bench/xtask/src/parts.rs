@@ -11,10 +11,10 @@ pub struct Part {
     pub name: &'static str,
     /// What it proves, in a few words.
     pub what: &'static str,
-    /// The command line.
-    pub command: &'static [&'static str],
+    /// The command line; words are split at spaces.
+    pub command: &'static str,
     /// Runs in place of `command` where a need is not met; empty when there is no other way.
-    pub fallback: &'static [&'static str],
+    pub fallback: &'static str,
     /// Environment on top of the caller's.
     pub env: &'static [(&'static str, &'static str)],
     /// What the machine or the checkout must have.
@@ -24,41 +24,28 @@ pub struct Part {
 }
 
 const PLAIN: Part =
-    Part { name: "", what: "", command: &[], fallback: &[], env: &[], needs: &[], limit_s: 300 };
-
-/// The third driver is behind a feature; lints and tests cover it too.
-const GLOMMIO: &str = "dataplane/glommio";
+    Part { name: "", what: "", command: "", fallback: "", env: &[], needs: &[], limit_s: 300 };
 
 /// Every part, in order.
 pub const PARTS: &[Part] = &[
     Part {
         name: "fmt",
         what: "rustfmt has nothing to change",
-        command: &["cargo", "fmt", "--all", "--check", "--", "--color", "never"],
+        command: "cargo fmt --all --check -- --color never",
         needs: &[Tool(&["cargo", "fmt", "--version"])],
         ..PLAIN
     },
     Part {
         name: "tidy",
         what: "arrows, unsafe list, bans, module docs, folders, markdown, commands named in docs",
-        command: &["cargo", "test", "--package", "xtask"],
+        command: "cargo test --package xtask",
         needs: &[Path(".git")],
         ..PLAIN
     },
     Part {
         name: "clippy",
-        what: "no warning in any target",
-        command: &[
-            "cargo",
-            "clippy",
-            "--workspace",
-            "--features",
-            GLOMMIO,
-            "--all-targets",
-            "--",
-            "--deny",
-            "warnings",
-        ],
+        what: "no warning in any target, the third driver's feature included",
+        command: "cargo clippy --workspace --features dataplane/glommio --all-targets -- --deny warnings",
         needs: &[Tool(&["cargo", "clippy", "--version"])],
         limit_s: 1_200,
         ..PLAIN
@@ -66,30 +53,8 @@ pub const PARTS: &[Part] = &[
     Part {
         name: "tests",
         what: "unit and integration tests of every crate",
-        command: &[
-            "cargo",
-            "nextest",
-            "run",
-            "--workspace",
-            "--features",
-            GLOMMIO,
-            "--exclude",
-            "xtask",
-            "--no-fail-fast",
-        ],
-        fallback: &[
-            "cargo",
-            "test",
-            "--workspace",
-            "--features",
-            GLOMMIO,
-            "--exclude",
-            "xtask",
-            "--no-fail-fast",
-            "--lib",
-            "--bins",
-            "--tests",
-        ],
+        command: "cargo nextest run --workspace --features dataplane/glommio --exclude xtask --no-fail-fast",
+        fallback: "cargo test --workspace --features dataplane/glommio --exclude xtask --no-fail-fast --lib --bins --tests",
         needs: &[Tool(&["cargo", "nextest", "--version"])],
         limit_s: 1_800,
         ..PLAIN
@@ -97,14 +62,14 @@ pub const PARTS: &[Part] = &[
     Part {
         name: "doctests",
         what: "examples in the documentation of every library",
-        command: &["cargo", "test", "--workspace", "--doc", "--no-fail-fast"],
+        command: "cargo test --workspace --doc --no-fail-fast",
         limit_s: 600,
         ..PLAIN
     },
     Part {
         name: "loom",
         what: "every ordering of the ring, explored; the broken ones must be found",
-        command: &["cargo", "test", "--release", "--package", "ring", "--lib"],
+        command: "cargo test --release --package ring --lib",
         env: &[
             ("RUSTFLAGS", "--cfg loom"),
             ("CARGO_TARGET_DIR", "{target}/loom"),
@@ -116,65 +81,42 @@ pub const PARTS: &[Part] = &[
     Part {
         name: "topo",
         what: "the table of the machine is sound here",
-        command: &["cargo", "run", "--release", "--", "topo", "--json"],
+        command: "cargo run --release -- topo --json",
         limit_s: 900,
         ..PLAIN
     },
     Part {
         name: "demo",
         what: "the whole machine on a workload with faults: every count reconciles, every root is right",
-        command: &[
-            "cargo",
-            "run",
-            "--release",
-            "--",
-            "demo",
-            "--txs",
-            "20000",
-            "--seed",
-            "{seed}",
-            "--json",
-        ],
+        command: "cargo run --release -- demo --txs 20000 --seed {seed} --json",
         limit_s: 600,
         ..PLAIN
     },
     Part {
         name: "verify-block",
         what: "mainnet block 413567 through the same tiles, every input verified",
-        command: &[
-            "cargo",
-            "run",
-            "--release",
-            "--",
-            "verify-block",
-            "--block",
-            "../shared/vectors/bitcoin-sv+bitcoin-sv/src/bench/data/block413567.raw",
-            "--coins",
-            "../shared/vectors/derived-svnode-1.2.2/block413567_prevouts.jsonl",
-            "--height",
-            "413567",
-            "--network",
-            "mainnet",
-            "--json",
-        ],
+        command: "cargo run --release -- verify-block --block ../shared/vectors/bitcoin-sv+bitcoin-sv/src/bench/data/block413567.raw --coins ../shared/vectors/derived-svnode-1.2.2/block413567_prevouts.jsonl --height 413567 --network mainnet --json",
         needs: &[Path("../shared/vectors")],
+        ..PLAIN
+    },
+    Part {
+        name: "sim",
+        what: "real tiles in any order 200 seeds say, against a shadow of the UTXO set",
+        command: "cargo run --release --package bench -- sim --seeds 0..200 --steps 20000 --json",
+        limit_s: 900,
+        ..PLAIN
+    },
+    Part {
+        name: "sim-plants",
+        what: "every bug planted in the machine is found, else the simulator proves nothing",
+        command: "cargo run --release --package bench -- sim --plants --json",
+        limit_s: 600,
         ..PLAIN
     },
     Part {
         name: "vectors",
         what: "every row of the test vectors beside the checkout; the counts are asserted",
-        command: &[
-            "cargo",
-            "run",
-            "--release",
-            "--package",
-            "bench",
-            "--",
-            "vectors",
-            "--root",
-            "../shared/vectors",
-            "--json",
-        ],
+        command: "cargo run --release --package bench -- vectors --root ../shared/vectors --json",
         needs: &[Path("../shared/vectors")],
         limit_s: 900,
         ..PLAIN
@@ -182,20 +124,7 @@ pub const PARTS: &[Part] = &[
     Part {
         name: "oracle",
         what: "fresh random scripts and spends, the same verdict as SV Node and as the script model",
-        command: &[
-            "cargo",
-            "run",
-            "--release",
-            "--package",
-            "bench",
-            "--",
-            "oracle",
-            "--cases",
-            "20000",
-            "--seed",
-            "{seed}",
-            "--json",
-        ],
+        command: "cargo run --release --package bench -- oracle --cases 20000 --seed {seed} --json",
         needs: &[Tool(&["python3", "-m", "pip", "--version"])],
         limit_s: 900,
         ..PLAIN
@@ -203,8 +132,23 @@ pub const PARTS: &[Part] = &[
     Part {
         name: "instructions",
         what: "no consensus kernel needs five percent more instructions than its baseline",
-        command: &["cargo", "run", "--release", "--package", "bench", "--", "consensus", "--json"],
+        command: "cargo run --release --package bench -- consensus --json",
         needs: &[Tool(&["valgrind", "--version"])],
+        limit_s: 600,
+        ..PLAIN
+    },
+    Part {
+        name: "ring-gate",
+        what: "no message over a link needs five percent more instructions than its baseline",
+        command: "cargo run --release --package bench -- ring --gate --json",
+        needs: &[Tool(&["valgrind", "--version"])],
+        limit_s: 600,
+        ..PLAIN
+    },
+    Part {
+        name: "pipeline",
+        what: "the benchmark of the whole machine runs and reconciles; its numbers are for quiet machines",
+        command: "cargo run --release --package bench -- pipeline --workloads p2pkh,optrue --txs 5000 --rounds 1 --no-overload --json",
         limit_s: 600,
         ..PLAIN
     },

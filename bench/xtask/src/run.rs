@@ -100,7 +100,7 @@ fn list() {
         let env: Vec<String> =
             part.env.iter().map(|(key, value)| format!("{key}='{value}' ")).collect();
         lines.push(format!("{:<12} {}", part.name, part.what));
-        lines.push(format!("{:<12}   {}{}", "", env.concat(), part.command.join(" ")));
+        lines.push(format!("{:<12}   {}{}", "", env.concat(), part.command));
         let missing = part.needs.iter().filter_map(|need| need.missing());
         lines.extend(missing.map(|why| format!("{:<12}   not now: {why}", "")));
     }
@@ -129,13 +129,13 @@ fn run(part: &Part, seed: u64) -> Outcome {
         Err(error) => Outcome::Ran {
             ok: false,
             counts: Counts { failed: 1, ..Counts::default() },
-            why: format!("starting `{}`: {error}", command.join(" ")),
+            why: format!("starting `{command}`: {error}"),
         },
     }
 }
 
 /// Runs a command line with its output in the part's log. `Ok(Some(why))` when it did not end with exit code 0.
-fn execute(part: &Part, command: &[&str], seed: u64) -> std::io::Result<Option<String>> {
+fn execute(part: &Part, command: &str, seed: u64) -> std::io::Result<Option<String>> {
     let path = log(part);
     std::fs::create_dir_all(path.parent().expect("a log lies in a folder"))?;
     let out = File::create(&path)?;
@@ -143,8 +143,9 @@ fn execute(part: &Part, command: &[&str], seed: u64) -> std::io::Result<Option<S
     let fill = |text: &str| {
         text.replace("{target}", &target.to_string_lossy()).replace("{seed}", &seed.to_string())
     };
-    let mut child = Command::new(command[0])
-        .args(command[1..].iter().map(|arg| fill(arg)))
+    let mut words = command.split_whitespace().map(fill);
+    let mut child = Command::new(words.next().unwrap_or_default())
+        .args(words)
         .current_dir(tree::root())
         .env("CARGO_TERM_COLOR", "never")
         .env("RUST_BACKTRACE", "1")

@@ -20,6 +20,9 @@ const RUN_BY: &[(&str, &str)] = &[
     ("cargo run --release -- verify-block",           "part verify-block"),
     ("cargo run --release -p bench -- vectors",       "part vectors"),
     ("cargo run --release -p bench -- oracle",        "part oracle"),
+    ("cargo run --release -p bench -- sim",           "part sim"),
+    ("cargo run --release -p bench -- ring",          "part ring-gate"),
+    ("cargo run --release -p bench -- pipeline",      "part pipeline"),
     ("cargo run --release -p bench -- consensus",     "part instructions"),
 ];
 
