@@ -693,6 +693,9 @@ impl Node {
     }
 }
 
+/// Transactions a replay has out at one validator: enough to keep it busy, and no more than the orphan pool holds of one source
+/// if another validator falls behind with all the parents.
+const REPLAY_WINDOW: u64 = 1_024;
 /// How long new transactions wait in a short subtree before it is released as it is.
 const RELEASE_SHORT_AFTER_NS: u64 = 1_000_000_000;
 const BOOT_SALT: u64 = 0x62_6f_6f_74;
@@ -764,8 +767,7 @@ fn seat(
     crew.seat(|_| PackTile::new(pack.clone()))?;
     crew.seat(|wiring| Long::new(&validate, wiring))?;
     if options.ingest == Ingest::Replay {
-        let window = u64::from(topology::VERDICTS);
-        crew.seat(|_| Replay::new(remote.clone(), partition.clone(), window))?;
+        crew.seat(|_| Replay::new(remote.clone(), partition.clone(), REPLAY_WINDOW))?;
     }
     crew.seat(|wiring| StoreTile::new(store.cloned(), wiring))?;
     Ok(())

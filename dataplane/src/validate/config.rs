@@ -67,14 +67,14 @@ pub const MEDIUM_ITEMS_MAX: usize = 1_024;
 impl Default for Bounds {
     fn default() -> Self {
         Self {
-            transactions_max: 8_192,
+            transactions_max: 2_048,
             inputs_max: 131_072,
             bytes_max: 64 << 20,
             block_transactions_max: 4_096,
             block_bytes_max: 32 << 20,
             orphans_max: 4_096,
             orphan_bytes_max: 32 << 20,
-            orphans_per_source_max: 1_024,
+            orphans_per_source_max: 2_048,
             orphan_age_max_ns: 1_200_000_000_000,
             parent_grace_ns: 50_000_000,
             joined_max: 8_192,
@@ -83,7 +83,7 @@ impl Default for Bounds {
             large_items_max: 131_072,
             outbox_bytes: 1 << 20,
             long_queue_max: 1_024,
-            signatures_max: 128,
+            signatures_max: 32,
         }
     }
 }
