@@ -7,6 +7,7 @@
 
 pub mod counters;
 pub mod demo;
+pub mod hw;
 pub mod ledger;
 pub mod mine;
 pub mod node;

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use control_plane::{demo, topo, verify_block};
+use control_plane::{demo, hw, topo, verify_block};
 use std::process::ExitCode;
 
 /// The heap of every core can be closed once the machine runs.
@@ -23,6 +23,7 @@ enum Command {
     Demo(demo::DemoArgs),
     VerifyBlock(verify_block::VerifyBlockArgs),
     Topo(topo::TopoArgs),
+    Hw(hw::HwArgs),
 }
 
 fn main() -> ExitCode {
@@ -30,5 +31,6 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::main(&args),
         Command::VerifyBlock(args) => verify_block::main(&args),
         Command::Topo(args) => topo::main(&args),
+        Command::Hw(args) => hw::main(&args),
     }
 }
