@@ -9,19 +9,26 @@
 //! libsecp256k1, whose answer counts.
 
 #![deny(unsafe_code)]
+// Lanes, limbs and groups are walked side by side by their index: one loop over several arrays.
+#![allow(clippy::needless_range_loop)]
 
+mod audit;
 mod check;
 #[allow(unsafe_code)] // calls of kernels that the processor was asked for
 mod hasher;
+pub mod ifma;
 mod kernel;
+mod known;
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)] // AVX-512 intrinsics
 mod lanes;
+pub mod proof;
 #[allow(unsafe_code)] // SHA intrinsics
 mod streams;
 mod verifier;
 
+pub use audit::{Audit, Disagreement, disagreements, first_disagreement};
 pub use check::{Check, SigVerdict, Signature};
 pub use hasher::{HashBackend, Hasher};
 pub use kernel::Kernel;
-pub use verifier::{Backend, Verifier};
+pub use verifier::{AUDIT_EVERY, Backend, DecidedBy, SigCounts, Verifier};

@@ -1,26 +1,129 @@
 //! The batch verifier: a backend chosen at run time, counters, and libsecp256k1 as the last word.
 //!
-//! Cost: about 25 to 45 us a signature with libsecp256k1, key parsing (a square root for compressed keys) included.
+//! The kernel ([`crate::ifma`]) may only say "valid". What it does not accept is decided by libsecp256k1; one in
+//! [`AUDIT_EVERY`] of what it accepts is verified again ([`crate::audit`]); a single disagreement turns it off for the process.
+//!
+//! Cost: 25 to 45 us a signature with libsecp256k1, key parsing (a square root for compressed keys) included; about a seventh
+//! of that in a batch of sixteen or more with the kernel.
 
+use crate::audit::{self, Audit, Audits};
+use crate::ifma::batch::{Batch, Outcome, WINDOW};
+#[cfg(target_arch = "x86_64")]
+use crate::ifma::zmm::{self, Zmm};
 use crate::{Check, Kernel, SigVerdict, Signature};
 use secp256k1::{Message, PublicKey, ecdsa};
+
+/// One in so many signatures that the kernel accepts is verified again by libsecp256k1.
+pub const AUDIT_EVERY: u64 = 256;
 
 /// A way to verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backend {
+    /// Sixteen signatures side by side in AVX-512 registers.
+    Avx512Ifma,
     /// libsecp256k1, one signature after the other.
     Secp256k1,
 }
 
 impl Backend {
     /// All, fastest first.
-    pub const ALL: [Self; 1] = [Self::Secp256k1];
+    pub const ALL: [Self; 2] = [Self::Avx512Ifma, Self::Secp256k1];
 
     /// Whether this machine can run it.
     pub fn is_available(self) -> bool {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Ifma => zmm::is_available(),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512Ifma => false,
             Self::Secp256k1 => true,
+        }
+    }
+
+    /// Short and stable, as reports and `--backend` spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512Ifma => "avx512ifma",
+            Self::Secp256k1 => "libsecp256k1",
+        }
+    }
+}
+
+/// Who said what became of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum DecidedBy {
+    /// libsecp256k1.
+    #[default]
+    Secp256k1 = 0,
+    /// The kernel, and its answer was "valid".
+    Kernel = 1,
+}
+
+impl DecidedBy {
+    /// As `metanode verify-sigs` spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Secp256k1 => "libsecp256k1",
+            Self::Kernel => "kernel",
+        }
+    }
+}
+
+/// Numbers of one verifier, since it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct SigCounts {
+    /// Checks.
+    pub checked: u64,
+    /// Of them, valid.
+    pub valid: u64,
+    /// Accepted by the kernel.
+    pub by_kernel: u64,
+    /// Shown to the kernel and decided by libsecp256k1, because the kernel refused or was not sure.
+    pub fallbacks: u64,
+    /// Accepted by the kernel and verified again, here or by the owner.
+    pub audited: u64,
+}
+
+/// The kernel of a verifier.
+#[derive(Clone, Debug)]
+enum Engine {
+    #[cfg(target_arch = "x86_64")]
+    Zmm(Batch<Zmm>),
+    None,
+}
+
+impl Engine {
+    /// Makes it and asks it questions whose answers are known.
+    fn start(backend: Backend) -> Result<Self, &'static str> {
+        const TABLES: &str = "the fixed tables of the kernel have a wrong hash; it is not used";
+        const ANSWERS: &str = "the kernel failed its known-answer test; it is not used";
+        let mut engine = match backend {
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx512Ifma => Self::Zmm(Batch::new().map_err(|_| TABLES)?),
+            #[cfg(not(target_arch = "x86_64"))]
+            Backend::Avx512Ifma => return Err("this is not an x86-64 processor"),
+            Backend::Secp256k1 => Self::None,
+        };
+        if backend == Backend::Secp256k1
+            || crate::known::answers_right(|get, out| engine.judge(get, out))
+        {
+            Ok(engine)
+        } else {
+            Err(ANSWERS)
+        }
+    }
+
+    fn judge(&mut self, get: &dyn Fn(usize) -> Check<'static>, outcomes: &mut [Outcome]) {
+        self.window(get, outcomes);
+    }
+
+    fn window<'a>(&mut self, get: impl Fn(usize) -> Check<'a>, outcomes: &mut [Outcome]) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Zmm(batch) => batch.judge(get, outcomes),
+            Self::None => outcomes.fill(Outcome::Unsure),
         }
     }
 }
@@ -29,8 +132,12 @@ impl Backend {
 #[derive(Clone, Debug)]
 pub struct Verifier {
     backend: Backend,
-    checked: u64,
-    valid: u64,
+    why: &'static str,
+    engine: Engine,
+    counts: SigCounts,
+    /// Until the next accepted signature is verified again.
+    until_audit: u64,
+    audits: Audits,
 }
 
 impl Default for Verifier {
@@ -40,14 +147,46 @@ impl Default for Verifier {
 }
 
 impl Verifier {
-    /// With the fastest backend that is available here.
+    /// With the fastest backend that this machine has and that passes its known-answer test. The first of a process makes the
+    /// kernel's tables: milliseconds and 4 MiB.
     pub fn new() -> Self {
-        Self { backend: Backend::Secp256k1, checked: 0, valid: 0 }
+        let backend = Backend::Avx512Ifma;
+        if !backend.is_available() {
+            return Self::over(Backend::Secp256k1, "AVX-512 IFMA is not here", Engine::None);
+        }
+        if audit::is_off() {
+            return Self::over(Backend::Secp256k1, audit::OFF, Engine::None);
+        }
+        match Engine::start(backend) {
+            Ok(engine) => Self::over(backend, "AVX-512 IFMA is here", engine),
+            Err(why) => Self::over(Backend::Secp256k1, why, Engine::None),
+        }
     }
 
-    /// With this backend; `None` where the machine cannot run it.
+    /// With this backend; `None` where the machine cannot run it or it fails its known-answer test.
     pub fn with_backend(backend: Backend) -> Option<Self> {
-        backend.is_available().then_some(Self { backend, checked: 0, valid: 0 })
+        if !backend.is_available() {
+            return None;
+        }
+        Some(Self::over(backend, "asked for by name", Engine::start(backend).ok()?))
+    }
+
+    fn over(backend: Backend, why: &'static str, engine: Engine) -> Self {
+        let (counts, audits) = (SigCounts::default(), Audits::inline());
+        Self { backend, why, engine, counts, until_audit: AUDIT_EVERY, audits }
+    }
+
+    /// Keeps signatures to be verified again for [`Verifier::take_audit`] in place of doing it in `verify`: for a tile that hands
+    /// them to another. Room for `capacity`; when it is full they are done in `verify` all the same.
+    #[must_use]
+    pub fn with_audits_kept(mut self, capacity: usize) -> Self {
+        self.audits = Audits::kept(capacity);
+        self
+    }
+
+    /// A signature to be verified again, on any thread: [`Audit::run`].
+    pub fn take_audit(&mut self) -> Option<Audit> {
+        self.audits.take()
     }
 
     /// The backend in use.
@@ -57,16 +196,21 @@ impl Verifier {
 
     /// The backend in use, and why.
     pub fn kernel(&self) -> Kernel {
-        match self.backend {
-            Backend::Secp256k1 => {
-                Kernel { name: "libsecp256k1", why: "the only verifier built into this binary" }
-            }
+        if self.uses_kernel() || self.backend == Backend::Secp256k1 {
+            Kernel { name: self.backend.name(), why: self.why }
+        } else {
+            Kernel { name: Backend::Secp256k1.name(), why: audit::OFF }
         }
     }
 
     /// Checks so far, and how many of them were valid.
     pub fn counts(&self) -> (u64, u64) {
-        (self.checked, self.valid)
+        (self.counts.checked, self.counts.valid)
+    }
+
+    /// Everything counted so far.
+    pub fn all_counts(&self) -> SigCounts {
+        self.counts
     }
 
     /// Verifies `checks`; the verdict of `checks[i]` is written to `verdicts[i]`.
@@ -82,15 +226,44 @@ impl Verifier {
         get: impl Fn(usize) -> Check<'a>,
         verdicts: &mut [SigVerdict],
     ) {
-        match self.backend {
-            Backend::Secp256k1 => {
-                for (i, verdict) in verdicts.iter_mut().enumerate() {
-                    *verdict = libsecp256k1(&get(i));
+        self.verify_each_telling(get, verdicts, |_, _| {});
+    }
+
+    /// As [`Verifier::verify_each`], and tells who decided each.
+    pub fn verify_each_telling<'a>(
+        &mut self,
+        get: impl Fn(usize) -> Check<'a>,
+        verdicts: &mut [SigVerdict],
+        mut tell: impl FnMut(usize, DecidedBy),
+    ) {
+        for (w, verdicts) in verdicts.chunks_mut(WINDOW).enumerate() {
+            let first = w * WINDOW;
+            let mut outcomes = [Outcome::Unsure; WINDOW];
+            let outcomes = &mut outcomes[..verdicts.len()];
+            let asked = self.uses_kernel() && verdicts.len() >= crate::ifma::batch::WORTH;
+            if asked {
+                self.engine.window(|i| get(first + i), outcomes);
+            }
+            for (i, (verdict, outcome)) in verdicts.iter_mut().zip(outcomes).enumerate() {
+                if *outcome == Outcome::Accept {
+                    *verdict = SigVerdict::Valid;
+                    self.counts.by_kernel += 1;
+                    tell(first + i, DecidedBy::Kernel);
+                    self.audit_one_in_many(&get(first + i), verdict);
+                } else {
+                    let check = get(first + i);
+                    *verdict = libsecp256k1(&check);
+                    self.counts.fallbacks += u64::from(asked);
+                    tell(first + i, DecidedBy::Secp256k1);
+                    if *outcome == Outcome::Refuse && verdict.is_valid() {
+                        audit::disagree("refused", &check, *verdict);
+                    }
                 }
             }
+            self.counts.checked += verdicts.len() as u64;
+            self.counts.valid +=
+                verdicts.iter().filter(|verdict| verdict.is_valid()).count() as u64;
         }
-        self.checked += verdicts.len() as u64;
-        self.valid += verdicts.iter().filter(|verdict| verdict.is_valid()).count() as u64;
     }
 
     /// Verifies one check at once.
@@ -99,10 +272,29 @@ impl Verifier {
         self.verify_each(|_| *check, &mut verdict);
         verdict[0]
     }
+
+    /// Whether a kernel is asked at all.
+    fn uses_kernel(&self) -> bool {
+        !matches!(self.engine, Engine::None) && !audit::is_off()
+    }
+
+    /// Verifies what the kernel accepted again, when its turn has come.
+    fn audit_one_in_many(&mut self, check: &Check<'_>, verdict: &mut SigVerdict) {
+        self.until_audit -= 1;
+        if self.until_audit > 0 {
+            return;
+        }
+        self.until_audit = AUDIT_EVERY;
+        self.counts.audited += 1;
+        if self.audits.keep(check) {
+            return;
+        }
+        *verdict = audit::run(check);
+    }
 }
 
 /// Source: SV Node `pubkey.cpp CPubKey::Verify`: parse the key, parse laxly, take the low s, verify.
-fn libsecp256k1(check: &Check<'_>) -> SigVerdict {
+pub(crate) fn libsecp256k1(check: &Check<'_>) -> SigVerdict {
     let Ok(key) = PublicKey::from_slice(check.public_key) else {
         return SigVerdict::BadKey;
     };

@@ -1,0 +1,189 @@
+//! Lanes in an AVX-512 register, multiplied by IFMA.
+//!
+//! A `Zmm` must only be made on a processor for which [`is_available`] says yes: everything here rests on that, and
+//! [`super::batch::Batch`] asks before its first use. The functions are inlined into steps that are compiled for these
+//! instructions ([`Lane::outlined`]), so that nothing else in the binary is.
+
+use super::lane::{Lane, Line, Step};
+use core::arch::x86_64::*;
+
+/// Eight lanes of 64 bits.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub struct Zmm(__m512i);
+
+/// Whether this processor has what the steps are compiled for.
+pub fn is_available() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512ifma")
+        && is_x86_feature_detected!("bmi2")
+}
+
+/// Where the steps live.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx512ifma,bmi2")]
+fn here<S: Step>(step: S) {
+    step.run();
+}
+
+/// An instruction that is not one: what it names stays where it stands in the order of the program.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn hold(v: &mut __m512i) {
+    // SAFETY: the text is a comment; nothing is read, written or clobbered.
+    unsafe {
+        core::arch::asm!("/* {0} */", inout(zmm_reg) * v, options(nomem, nostack, preserves_flags));
+    }
+}
+
+/// Calls an intrinsic.
+macro_rules! op {
+    ($call:expr) => {
+        // SAFETY: a `Zmm` exists only where `is_available()` said yes; these instructions touch registers only.
+        unsafe { $call }
+    };
+}
+
+impl Lane for Zmm {
+    #[inline(always)]
+    fn splat(x: u64) -> Self {
+        Self(op!(_mm512_set1_epi64(x as i64)))
+    }
+
+    #[inline(always)]
+    fn load(line: &Line) -> Self {
+        // SAFETY: as above, and a `Line` is 64 readable bytes at a multiple of 64.
+        Self(unsafe { _mm512_load_si512(line.0.as_ptr().cast()) })
+    }
+
+    #[inline(always)]
+    fn store(self) -> Line {
+        let mut line = Line([0; 8]);
+        // SAFETY: as above, and a `Line` is 64 writable bytes at a multiple of 64.
+        unsafe { _mm512_store_si512(line.0.as_mut_ptr().cast(), self.0) };
+        line
+    }
+
+    #[inline(always)]
+    fn add(self, b: Self) -> Self {
+        Self(op!(_mm512_add_epi64(self.0, b.0)))
+    }
+
+    #[inline(always)]
+    fn sub(self, b: Self) -> Self {
+        Self(op!(_mm512_sub_epi64(self.0, b.0)))
+    }
+
+    #[inline(always)]
+    fn and(self, b: Self) -> Self {
+        Self(op!(_mm512_and_si512(self.0, b.0)))
+    }
+
+    #[inline(always)]
+    fn or(self, b: Self) -> Self {
+        Self(op!(_mm512_or_si512(self.0, b.0)))
+    }
+
+    #[inline(always)]
+    fn xor(self, b: Self) -> Self {
+        Self(op!(_mm512_xor_si512(self.0, b.0)))
+    }
+
+    #[inline(always)]
+    fn shl<const S: u32>(self) -> Self {
+        Self(op!(_mm512_slli_epi64::<S>(self.0)))
+    }
+
+    #[inline(always)]
+    fn shr<const S: u32>(self) -> Self {
+        Self(op!(_mm512_srli_epi64::<S>(self.0)))
+    }
+
+    #[inline(always)]
+    fn shl_by(self, s: u32) -> Self {
+        Self(op!(_mm512_sll_epi64(self.0, _mm_cvtsi64_si128(i64::from(s)))))
+    }
+
+    #[inline(always)]
+    fn shr_by(self, s: u32) -> Self {
+        Self(op!(_mm512_srl_epi64(self.0, _mm_cvtsi64_si128(i64::from(s)))))
+    }
+
+    #[inline(always)]
+    fn mul_low(self, a: Self, b: Self) -> Self {
+        Self(op!(_mm512_madd52lo_epu64(self.0, a.0, b.0)))
+    }
+
+    #[inline(always)]
+    fn mul_high(self, a: Self, b: Self) -> Self {
+        Self(op!(_mm512_madd52hi_epu64(self.0, a.0, b.0)))
+    }
+
+    #[inline(always)]
+    fn cut_low(self, a: Self, b: Self) -> Self {
+        self.mul_low(a, b)
+    }
+
+    #[inline(always)]
+    fn cut_high(self, a: Self, b: Self) -> Self {
+        self.mul_high(a, b)
+    }
+
+    #[inline(always)]
+    fn zeros(self) -> u8 {
+        op!(_mm512_testn_epi64_mask(self.0, self.0))
+    }
+
+    #[inline(always)]
+    fn select(self, mask: u8, b: Self) -> Self {
+        Self(op!(_mm512_mask_mov_epi64(self.0, mask, b.0)))
+    }
+
+    #[inline(always)]
+    fn pin(&mut self) {
+        op!(hold(&mut self.0));
+    }
+
+    #[inline(always)]
+    fn gather<const ROWS: usize>(table: &[Line; ROWS], row: Self, word: usize) -> Self {
+        const { assert!(ROWS.is_power_of_two()) };
+        assert!(word < 8, "a row has eight words");
+        let index = row.and(Self::splat(ROWS as u64 - 1)).shl::<3>();
+        // SAFETY: as above; each index is (less than ROWS) * 8 and `word` is less than 8, so all reads are inside `table`.
+        Self(unsafe {
+            let base = table.as_ptr().cast::<i64>().add(word);
+            _mm512_i64gather_epi64::<8>(index.0, base)
+        })
+    }
+
+    #[inline(always)]
+    fn gather_own<const ROWS: usize>(table: &[[Line; 5]; ROWS], row: Self, limb: usize) -> Self {
+        const { assert!(ROWS.is_power_of_two()) };
+        assert!(limb < 5, "a number has five limbs");
+        let row = row.and(Self::splat(ROWS as u64 - 1));
+        let lane = Self(op!(_mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7)));
+        let index = row.shl::<5>().add(row.shl::<3>()).add(lane);
+        // SAFETY: as above; each index is (less than ROWS) * 40 + lane and `limb` * 8 is at most 32, so all reads are inside.
+        Self(unsafe {
+            let base = table.as_ptr().cast::<i64>().add(8 * limb);
+            _mm512_i64gather_epi64::<8>(index.0, base)
+        })
+    }
+
+    #[inline(always)]
+    fn prefetch<const ROWS: usize>(table: &[Line; ROWS], row: Self) {
+        let rows = row.and(Self::splat(ROWS as u64 - 1)).store();
+        for i in 0..8 {
+            op!(_mm_prefetch::<_MM_HINT_T0>((&raw const table[rows.0[i] as usize]).cast()));
+        }
+    }
+
+    #[inline(always)]
+    fn outlined<S: Step>(step: S) {
+        // SAFETY: a step over `Zmm` is made only where `is_available()` said yes.
+        unsafe { here(step) }
+    }
+}
