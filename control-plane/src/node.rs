@@ -205,6 +205,7 @@ pub(crate) struct Ends {
 }
 
 /// Who turns the tiles.
+#[allow(clippy::large_enum_variant)] // there is one of it
 enum Drive {
     /// Threads of their own.
     Threads(Running),
@@ -283,14 +284,12 @@ impl Node {
         let clock = HostClock::start();
         let mut crew = Crew::new(plan.build(&build)?, clock.clone());
         let remote = Remote::default();
-        let store = match options.store {
-            false => None,
-            true => {
-                let path = directory.clone();
-                let fail =
-                    |source| NodeError::File { doing: "creating the store in", path, source };
-                Some(Store::create(&directory).map_err(fail)?)
-            }
+        let store = if options.store {
+            let path = directory.clone();
+            let fail = |source| NodeError::File { doing: "creating the store in", path, source };
+            Some(Store::create(&directory).map_err(fail)?)
+        } else {
+            None
         };
         let (signatures, hashes) =
             (sigbatch::Verifier::new().kernel(), sigbatch::Hasher::new().kernel());

@@ -283,10 +283,11 @@ impl Tile for Replay {
             sent += 1;
         }
         let all_sent = stopped || self.job.as_ref().is_some_and(|job| job.next == job.offer.len());
-        if all_sent && self.out.iter().all(|out| *out == 0) {
-            if let Some(job) = self.job.take() {
-                job.log.done.store(true, Release);
-            }
+        if all_sent
+            && self.out.iter().all(|out| *out == 0)
+            && let Some(job) = self.job.take()
+        {
+            job.log.done.store(true, Release);
         }
         Busy::if_so(sent > 0)
     }

@@ -11,11 +11,11 @@ use std::path::Path;
 fn latencies_us(run: &Run) -> Histogram<u64> {
     let mut histogram = Histogram::new(3).expect("three digits are a valid precision");
     for place in 0..run.offer.len() {
-        if let Some(outcome) = run.log.outcome(place) {
-            if outcome.verdict == dataplane::msg::TxVerdict::Accepted {
-                let recorded = histogram.record(outcome.latency_ns / 1_000);
-                recorded.expect("the histogram grows with what it is given");
-            }
+        if let Some(outcome) = run.log.outcome(place)
+            && outcome.verdict == dataplane::msg::TxVerdict::Accepted
+        {
+            let recorded = histogram.record(outcome.latency_ns / 1_000);
+            recorded.expect("the histogram grows with what it is given");
         }
     }
     histogram

@@ -361,7 +361,7 @@ impl Coordinator {
     }
 
     /// Makes what libsecp256k1 makes for each thread at its first verification.
-    pub fn warm_up(&mut self) {
+    pub fn warm_up() {
         let mut key = [2; 33];
         key[1..].copy_from_slice(&GENERATOR_X);
         let mut signature = [0; 64];

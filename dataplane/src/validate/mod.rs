@@ -345,7 +345,7 @@ impl Tile for Validate {
     const COUNTERS: &'static [CounterDef] = ValidateCount::DEFS;
 
     fn boot(&mut self) {
-        self.core.warm_up();
+        Coordinator::warm_up();
     }
 
     fn housekeeping(&mut self, house: &mut House<'_>) {
