@@ -29,6 +29,10 @@ fn inside(name: &str, namespaces: &[&str], script: &str) -> bool {
         eprintln!("{name}: skipped, namespaces need root");
         return false;
     }
+    // The state that is compared is the whole host's, so these tests run one at a time, also of two checkouts.
+    let lock =
+        std::fs::File::create(std::env::temp_dir().join("hwconfig-test.lock")).expect("a file");
+    lock.lock().expect("nobody holds it forever");
     let folder = tempfile::tempdir().expect("a folder");
     let program = std::env::current_exe().expect("a test has a program");
     let out = Command::new("unshare")

@@ -226,7 +226,7 @@ pub const COALESCE: Stage = Stage {
     words: Words {
         what: "Switches adaptive coalescing off, and has the card hold a packet back for at most 8 microseconds.",
         why: "A card that waits for more packets before it tells about the first adds that wait to every block.",
-        gain: "up to 50 microseconds on the first packet of a burst",
+        gain: "the time the card holds the first packet of a burst back (rx-usecs says how long)",
         risk: "More interrupts under load, unless tiles poll.",
         undo: "The card gets its former values.",
     },

@@ -73,8 +73,8 @@ pub const SMT: Stage = Stage {
     words: Words {
         what: "Checks that no two tiles share a physical core, and takes the siblings of tile processors offline when that is asked \
                for.",
-        why: "Two threads of a core share its execution units and caches; a spinning neighbour halves a tile's speed.",
-        gain: "up to the whole second half of a core, and no jitter from its neighbour",
+        why: "Two threads of a core share its execution units and caches; a spinning neighbour takes its share of a tile's speed.",
+        gain: "the execution units and caches of the whole core, and no jitter from its neighbour",
         risk: "The host has fewer processors for everything else.",
         undo: "The siblings come online again.",
     },
@@ -126,7 +126,7 @@ pub const CPUSET: Stage = Stage {
                scheduler takes the processors out of its balancing. With v1 the group is exclusive among its siblings and is \
                not balanced inside; processes of the root group can still be scheduled there.",
         why: "A tile that is preempted stops its shard for a whole time slice.",
-        gain: "no other process on tile processors (v2), milliseconds off the worst case",
+        gain: "no other process on tile processors (v2): no time slice lost to a neighbour",
         risk: "A process must join the group before it pins itself to those processors, or pinning fails.",
         undo: "The group is removed; processes must have left it.",
     },
@@ -246,8 +246,8 @@ pub const IRQ_AFFINITY: Stage = Stage {
     name: "irq-affinity",
     words: Words {
         what: "Takes tile processors out of the mask of every interrupt, and out of the mask for new ones.",
-        why: "An interrupt stops a tile for 2 to 20 microseconds and evicts its caches.",
-        gain: "2 to 20 microseconds per interrupt",
+        why: "An interrupt stops a tile while its handler runs, and evicts its caches.",
+        gain: "one handler less in a tile's time per interrupt (/proc/interrupts counts them)",
         risk: "The remaining processors serve all interrupts. Some interrupts cannot be moved (timers, queues the kernel manages): \
                those are tried, told and left.",
         undo: "Every mask gets its former value.",
@@ -287,7 +287,7 @@ pub const KWORKERS: Stage = Stage {
     words: Words {
         what: "Takes tile processors out of the mask of unbound kernel work queues.",
         why: "Deferred work of drivers and file systems runs wherever it finds an idle core, and a tile that yields looks idle.",
-        gain: "tens of microseconds per piece of deferred work",
+        gain: "no deferred kernel work in a tile's time",
         risk: "The remaining processors do all deferred work.",
         undo: "Both masks get their former values.",
     },
@@ -376,7 +376,7 @@ pub const C_STATES: Stage = Stage {
     words: Words {
         what: "Switches off sleep states of tile processors that take more than 10 microseconds to leave.",
         why: "A core with nothing to do sleeps, and the first packet pays for its waking.",
-        gain: "10 to 200 microseconds on the first packet after a pause",
+        gain: "the exit latency of the deepest state, on the first packet after a pause",
         risk: "More power and heat; other cores may boost less.",
         undo: "Every state gets its former switch.",
     },
@@ -451,8 +451,8 @@ pub const NOHZ_FULL: Stage = Stage {
     name: "nohz-full",
     words: Words {
         what: "Checks that the timer tick is off on tile processors. Only a boot parameter can do that: the line is printed.",
-        why: "The tick stops every tile 100 to 1,000 times a second.",
-        gain: "1 to 3 microseconds, up to a thousand times a second",
+        why: "The tick stops every tile as often as CONFIG_HZ says.",
+        gain: "no tick on tile processors (/proc/interrupts, line LOC, counts them)",
         risk: "A kernel built without it ignores the parameter; the first processor must stay out of it.",
         undo: "Take the parameter out and reboot.",
     },
@@ -469,7 +469,7 @@ pub const RCU_NOCBS: Stage = Stage {
         what: "Checks that RCU callbacks run elsewhere than on tile processors. Only a boot parameter can do that: the line is \
                printed.",
         why: "Callbacks free kernel memory in batches, on the core that released it.",
-        gain: "tens of microseconds per batch",
+        gain: "no batches of callbacks in a tile's time",
         risk: "The threads `rcuo` need room on the remaining processors.",
         undo: "Take the parameter out and reboot.",
     },

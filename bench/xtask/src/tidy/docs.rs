@@ -17,6 +17,7 @@ const RUN_BY: &[(&str, &str)] = &[
     ("cargo run --release -- demo",                   "part demo"),
     ("cargo run --release -- topo",                   "part topo"),
     ("metanode topo",                                 "part topo"),
+    ("metanode hw",                                   "control-plane/tests/hw.rs"),
     ("cargo run --release -- verify-block",           "part verify-block"),
     ("cargo run --release -p bench -- vectors",       "part vectors"),
     ("cargo run --release -p bench -- oracle",        "part oracle"),
