@@ -16,3 +16,4 @@ pub mod store;
 pub mod topo;
 pub mod topology;
 pub mod verify_block;
+pub mod verify_sigs;

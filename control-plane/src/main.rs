@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use control_plane::{demo, hw, topo, verify_block};
+use control_plane::{demo, hw, topo, verify_block, verify_sigs};
 use std::process::ExitCode;
 
 /// The heap of every core can be closed once the machine runs.
@@ -22,6 +22,7 @@ struct Cli {
 enum Command {
     Demo(demo::DemoArgs),
     VerifyBlock(verify_block::VerifyBlockArgs),
+    VerifySigs(verify_sigs::VerifySigsArgs),
     Topo(topo::TopoArgs),
     Hw(hw::HwArgs),
 }
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Demo(args) => demo::main(&args),
         Command::VerifyBlock(args) => verify_block::main(&args),
+        Command::VerifySigs(args) => verify_sigs::main(&args),
         Command::Topo(args) => topo::main(&args),
         Command::Hw(args) => hw::main(&args),
     }
