@@ -122,7 +122,15 @@ pub(crate) struct Run {
 pub fn main(args: &DemoArgs) -> ExitCode {
     let mut evidence = Evidence::new("metanode-demo/1", args.seed);
     match run(args, &mut evidence) {
-        Ok(ok) => evidence.finish(ok, args.json),
+        // People have read the report by now.
+        Ok(ok) if !args.json => {
+            if ok {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        Ok(ok) => evidence.finish(ok, true),
         Err(error) => {
             eprintln!("demo: {error}");
             evidence.set("error", error.to_string());
@@ -192,7 +200,12 @@ fn run(args: &DemoArgs, evidence: &mut Evidence) -> Result<bool, DemoError> {
         dump::dump(dir, &run)?;
     }
     report::fill(evidence, &run, &findings, args.dump.as_deref(), node.kernel());
-    report::print(&run, &findings, node.kernel());
+    let text = report::text(&run, &findings, node.kernel());
+    if args.json {
+        eprint!("{text}");
+    } else {
+        print!("{text}");
+    }
     node.shutdown()?;
     Ok(findings.is_ok())
 }

@@ -6,6 +6,7 @@ use super::dump::file_name;
 use hdrhistogram::Histogram;
 use load::evidence::Evidence;
 use serde_json::{Value, json};
+use std::fmt::Write;
 use std::path::Path;
 
 fn latencies_us(run: &Run) -> Histogram<u64> {
@@ -106,58 +107,75 @@ fn round3(x: f64) -> f64 {
     (x * 1_000.0).round() / 1_000.0
 }
 
-/// The same on one screen, on stderr.
-pub(crate) fn print(run: &Run, f: &Findings, kernel: &str) {
+/// The same on one screen.
+pub(crate) fn text(run: &Run, f: &Findings, kernel: &str) -> String {
+    let mut t = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_text(&mut t, run, f, kernel);
+    t
+}
+
+fn write_text(t: &mut String, run: &Run, f: &Findings, kernel: &str) -> std::fmt::Result {
     let latency = latencies_us(run);
     let (median, best) = rates(run);
     let share = |n: u64| n as f64 * 100.0 / f.offered.max(1) as f64;
-    eprintln!();
-    eprintln!("  workload     {} x {}", run.plan.options().txs, run.plan.options().workload.name());
-    eprintln!("  signatures   {kernel}");
-    eprintln!(
+    writeln!(t)?;
+    writeln!(
+        t,
+        "  workload     {} x {}",
+        run.plan.options().txs,
+        run.plan.options().workload.name()
+    )?;
+    writeln!(t, "  signatures   {kernel}")?;
+    writeln!(
+        t,
         "  accepted     {:>9}  ({:.2} % of {} offered)",
         f.accepted,
         share(f.accepted),
         f.offered
-    );
+    )?;
     for (verdict, n) in &f.rejected {
-        eprintln!("  {verdict:<12} {n:>9}");
+        writeln!(t, "  {verdict:<12} {n:>9}")?;
     }
-    eprintln!("  duplicates   {:>9}", f.duplicates);
-    eprintln!("  orphans left {:>9}  (their parents were never sent)", f.orphans_expired);
-    eprintln!("  rate         {median:>9.0}  accepted/s (median of samples; best {best:.0})");
-    eprintln!(
+    writeln!(t, "  duplicates   {:>9}", f.duplicates)?;
+    writeln!(t, "  orphans left {:>9}  (their parents were never sent)", f.orphans_expired)?;
+    writeln!(t, "  rate         {median:>9.0}  accepted/s (median of samples; best {best:.0})")?;
+    writeln!(
+        t,
         "  latency      {:>9}  us at the median, {} at 99 %, {} at most",
         latency.value_at_quantile(0.5),
         latency.value_at_quantile(0.99),
         latency.max()
-    );
+    )?;
     let biggest = run.blocks.iter().map(|b| b.applied.txids.len()).max().unwrap_or(0);
-    eprintln!(
+    writeln!(
+        t,
         "  blocks       {:>9}  (largest {biggest} transactions, its candidate took {:.1} ms)",
         run.blocks.len(),
         candidate_ms(run)
-    );
-    eprintln!("  core tile            busy  wait  backpressure");
+    )?;
+    writeln!(t, "  core tile            busy  wait  backpressure")?;
     for tile in run.watched.after.tiles_since(&run.watched.before) {
         let core = tile.core.map_or_else(|| "-".to_owned(), |c| c.to_string());
         let bar = "#".repeat((tile.busy * 20.0).round() as usize);
-        eprintln!(
+        writeln!(
+            t,
             "  {core:>4} {:<12} {:>8.1}% {:>4.0}% {:>12.1}%  {bar}",
             tile.name,
             tile.busy * 100.0,
             tile.wait * 100.0,
             tile.backpressure * 100.0
-        );
+        )?;
     }
     for (kind, (sent, found)) in &f.injected {
-        eprintln!("  injected     {kind:<14} {sent:>6} sent, {found:>6} found");
+        writeln!(t, "  injected     {kind:<14} {sent:>6} sent, {found:>6} found")?;
     }
     if f.is_ok() {
-        eprintln!("  every count reconciles and every merkle root is right");
+        writeln!(t, "  every count reconciles and every merkle root is right")?;
     }
     for wrong in &f.wrong {
-        eprintln!("  WRONG        {wrong}");
+        writeln!(t, "  WRONG        {wrong}")?;
     }
-    eprintln!();
+    writeln!(t)?;
+    Ok(())
 }
