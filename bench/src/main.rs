@@ -10,6 +10,7 @@ mod oracle;
 mod pipeline;
 mod ring;
 mod rng;
+mod sigs;
 mod sim;
 mod vectors;
 
@@ -39,6 +40,8 @@ enum Command {
     Pipeline(pipeline::Args),
     /// A link beside rtrb, crossbeam and std: nanoseconds and instructions a message
     Ring(ring::Args),
+    Sig(sigs::SigArgs),
+    FuzzSig(sigs::FuzzArgs),
     /// Turns the real tiles in any order a seed says, and checks every verdict
     Sim(sim::Args),
 }
@@ -50,6 +53,8 @@ fn main() -> ExitCode {
         Command::Consensus(args) => consensus::main(&args),
         Command::Pipeline(args) => pipeline::main(&args),
         Command::Ring(args) => ring::main(&args),
+        Command::Sig(args) => sigs::sig(&args),
+        Command::FuzzSig(args) => sigs::fuzz(&args),
         Command::Sim(args) => sim::main(&args),
     }
 }

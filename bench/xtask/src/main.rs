@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod counts;
+mod fuzz_sig;
 mod need;
 mod parts;
 mod run;
@@ -23,13 +24,19 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   test             every part, in order; exit code 1 when one fails
   test PART...     these parts only
   test --list      the parts, what each runs and needs
+  fuzz-sig         compares the signature kernel with libsecp256k1: --cases N --seed S --json
   tidy             the rules about sources, manifests and docs (also a part of `test`)
 ";
 
 /// A subcommand: its name and what runs it. The whole list, nothing registers itself.
 type Command = (&'static str, fn(&[String]) -> ExitCode);
 
-const COMMANDS: [Command; 3] = [("setup", setup::main), ("test", run::main), ("tidy", tidy::main)];
+const COMMANDS: [Command; 4] = [
+    ("setup", setup::main),
+    ("test", run::main),
+    ("tidy", tidy::main),
+    ("fuzz-sig", fuzz_sig::main),
+];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -42,6 +42,16 @@ impl Case {
         case.digest[31] ^= u8::from(!right);
         case
     }
+
+    /// A right DER signature by a new compressed key: what most inputs of a block hold.
+    pub fn compressed(draw: &mut Draw) -> Self {
+        loop {
+            let case = sign(draw, None, None);
+            if case.key.len() == 33 && case.der.is_some() {
+                return case;
+            }
+        }
+    }
 }
 
 fn bytes_of(words: &Words) -> [u8; 32] {
