@@ -427,3 +427,159 @@ impl<L: Lane> Fe<L> {
         [a[0].store(), a[1].store(), a[2].store(), a[3].store(), a[4].store()]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ifma::model::Model;
+    use crate::ifma::scalar;
+    use crate::proof::draw::Draw;
+
+    /// Limbs at which something carries: all zeros, all ones, one, nearly p.
+    fn structured(draw: &mut Draw, magnitude: u64) -> [Line; 5] {
+        let mut lines = [Line([0; 8]); 5];
+        for lane in 0..8 {
+            for (i, line) in lines.iter_mut().enumerate() {
+                let limit = if i < 4 { 1 << 52 } else { magnitude << 48 };
+                line.0[lane] = match draw.below(6) {
+                    0 => 0,
+                    1 => limit - 1,
+                    2 => 1,
+                    3 => limit - 1 - draw.below(4),
+                    _ => draw.word() % limit,
+                };
+            }
+            if draw.below(8) == 0 {
+                let near_p = [P[0] - 1 + draw.below(3), P[1], P[2], P[3], P[4]];
+                for (line, limb) in lines.iter_mut().zip(near_p) {
+                    line.0[lane] = limb;
+                }
+            }
+        }
+        lines
+    }
+
+    type Words = [u64; 4];
+
+    fn less_p(a: Words) -> Words {
+        if scalar::less(&a, &scalar::P) { a } else { scalar::sub(&a, &scalar::P).0 }
+    }
+
+    /// a + b modulo p, for both below p: a - (p - b).
+    fn plain_add(a: Words, b: Words) -> Words {
+        let (difference, borrow) = scalar::sub(&a, &scalar::sub(&scalar::P, &b).0);
+        if borrow == 0 {
+            return less_p(difference);
+        }
+        // What wrapped below zero is missing p: taking away 2^256 - p modulo 2^256 gives it back.
+        scalar::sub(&difference, &[FOLD_256, 0, 0, 0]).0
+    }
+
+    /// a * b modulo p, bit by bit: slow and plain.
+    fn plain_mul(a: Words, b: Words) -> Words {
+        let mut sum = [0; 4];
+        for i in (0..256).rev() {
+            sum = plain_add(sum, sum);
+            if b[i / 64] >> (i % 64) & 1 == 1 {
+                sum = plain_add(sum, a);
+            }
+        }
+        sum
+    }
+
+    /// The number in a lane modulo p.
+    fn plain(lines: &[Line; 5], lane: usize) -> Words {
+        let mut sum = [0; 4];
+        for line in lines.iter().rev() {
+            for _ in 0..52 {
+                sum = plain_add(sum, sum);
+            }
+            sum = plain_add(sum, [line.0[lane], 0, 0, 0]);
+        }
+        sum
+    }
+
+    /// Expressions of the shapes that the steps use.
+    const SHAPES: usize = 9;
+
+    fn shapes<L: Lane>(inputs: &[[Line; 5]; 4]) -> [[Line; 5]; SHAPES] {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|i| [Fe::<L>::load(&inputs[i])]);
+        let mut eight = wide_square(&c);
+        wide_eight(&mut eight);
+        wide_mul(&mut eight, &a, &b);
+        let mut less = wide_square(&a);
+        wide_add(&mut less, P4);
+        wide_sub(&mut less, &c);
+        wide_sub_twice(&mut less, &d);
+        let mut product_less = wide_from(P2);
+        wide_sub(&mut product_less, &c);
+        wide_mul(&mut product_less, &a, &b);
+        [
+            mul(&a, &b),
+            square(&a),
+            square_by::<L, 1, 3>(&c),
+            square_by::<L, 1, 8>(&c),
+            mul_by::<L, 1, 4>(&c, &d),
+            mul_by::<L, 1, 2>(&a, &d),
+            reduce::<L, 1, 1>(&eight),
+            reduce::<L, 1, 1>(&less),
+            reduce::<L, 1, 1>(&product_less),
+        ]
+        .map(|out| out[0].store())
+    }
+
+    fn expected(inputs: &[[Line; 5]; 4], lane: usize) -> [Words; SHAPES] {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|i| plain(&inputs[i], lane));
+        let times = |k: u64, x: Words| plain_mul(x, [k, 0, 0, 0]);
+        let minus = |x: Words| less_p(scalar::sub(&scalar::P, &x).0);
+        let (ab, aa, cc) = (plain_mul(a, b), plain_mul(a, a), plain_mul(c, c));
+        [
+            ab,
+            aa,
+            times(3, cc),
+            times(8, cc),
+            times(4, plain_mul(c, d)),
+            times(2, plain_mul(a, d)),
+            plain_add(times(8, cc), ab),
+            plain_add(aa, minus(plain_add(c, times(2, d)))),
+            plain_add(ab, minus(c)),
+        ]
+    }
+
+    #[test]
+    fn structured_limbs_give_the_plain_results_within_their_bounds_in_every_lane() {
+        let mut draw = Draw::new(11);
+        for _ in 0..150 {
+            let inputs = [3, 3, 1, 1].map(|magnitude| structured(&mut draw, magnitude));
+            let out = shapes::<Model>(&inputs);
+            #[cfg(target_arch = "x86_64")]
+            if crate::ifma::zmm::is_available() {
+                assert_eq!(shapes::<crate::ifma::zmm::Zmm>(&inputs), out, "limb for limb");
+            }
+            for lane in 0..8 {
+                let expected = expected(&inputs, lane);
+                for (shape, (lines, expected)) in out.iter().zip(expected).enumerate() {
+                    assert!(lines.iter().all(|line| line.0[lane] <= M52), "shape {shape}");
+                    assert!(
+                        lines[4].0[lane] <= M48 + (1 << 10),
+                        "shape {shape}: above magnitude 1"
+                    );
+                    assert_eq!(plain(lines, lane), expected, "shape {shape}");
+                    let fe = Fe::<Model>::load(lines);
+                    let canonical = fe.canonical();
+                    let words = canonical.to_words().map(|word| word.0[lane]);
+                    assert_eq!(words, expected, "shape {shape}: canonical");
+                    assert_eq!(fe.zeros() >> lane & 1 == 1, expected == [0; 4]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn zero_is_recognised_as_zero_and_as_p() {
+        for (limbs, zero) in [([0; 5], 0xff), (P, 0xff), ([1, 0, 0, 0, 0], 0), ([0, 0, 0, 0, 1], 0)]
+        {
+            assert_eq!(Fe::<Model>::splat(limbs).zeros(), zero);
+        }
+    }
+}
