@@ -117,6 +117,8 @@ pub struct NodeOptions {
     pub bounds: dataplane::validate::Bounds,
     /// What the operator accepts.
     pub policy: dataplane::validate::Policy,
+    /// Who verifies signatures; `None`: the fastest kernel of this machine.
+    pub verifier: Option<sigbatch::Backend>,
     /// Whether accepted transactions are kept for blocks (a pipeline benchmark does without).
     pub store: bool,
     /// Most transactions a shard holds.
@@ -140,6 +142,7 @@ impl NodeOptions {
             directory: None,
             bounds: dataplane::validate::Bounds::default(),
             policy: dataplane::validate::Policy::default(),
+            verifier: None,
             store: true,
             shard_transactions_max: 1 << 22,
             shard_slab_bytes: 4 << 30,
@@ -292,7 +295,7 @@ impl Node {
             None
         };
         let (signatures, hashes) =
-            (sigbatch::Verifier::new().kernel(), sigbatch::Hasher::new().kernel());
+            (verifier(options.verifier).kernel(), sigbatch::Hasher::new().kernel());
         seat(&mut crew, &options, &partition, &mut rng, &remote, store.as_ref())?;
         let ends = take_ends(&mut crew, options.ingest)?;
         let (loads, machine) = crew.loads()?;
@@ -705,6 +708,10 @@ struct Candidate {
     branch: Vec<TxId>,
 }
 
+fn verifier(backend: Option<sigbatch::Backend>) -> sigbatch::Verifier {
+    backend.and_then(sigbatch::Verifier::with_backend).unwrap_or_default()
+}
+
 fn directory(options: &NodeOptions) -> Result<(Option<tempfile::TempDir>, PathBuf), NodeError> {
     if let Some(path) = &options.directory {
         let fail = |source| NodeError::File { doing: "creating", path: path.clone(), source };
@@ -735,6 +742,7 @@ fn seat(
         bounds: options.bounds,
         policy: options.policy.clone(),
         seed: options.seed,
+        verifier: options.verifier,
     };
     crew.seat(|wiring| {
         let links = Links::of(wiring, topology::BATCH_BYTES as usize, topology::TX_BYTES as usize);

@@ -107,6 +107,7 @@ impl Machine {
                 ..Policy::default()
             },
             seed: rng.next_u64(),
+            verifier: None,
         };
 
         let mut v = build(&validate_table(o), seed);

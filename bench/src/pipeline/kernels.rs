@@ -7,7 +7,7 @@ use super::rounds::prepare;
 use consensus::params::{ChainParams, Network};
 use consensus::script::Budget;
 use consensus::sighash::SighashCache;
-use consensus::tx::{TxLayout, parse};
+use consensus::tx::{OutPoint, TxLayout, parse};
 use dataplane::msg::request::{Decision, List};
 use dataplane::msg::{
     Accepted, BatchHeader, Context, Expect, InputRef, ParentSeq, Reply, Request, Ticket,
@@ -15,7 +15,8 @@ use dataplane::msg::{
 use dataplane::partition::Partition;
 use load::{Offer, Options, Workload};
 use serde_json::{Value, json};
-use sigbatch::{Check, Hasher, SigVerdict, Signature, Verifier};
+use sigbatch::{Backend, Check, Hasher, SigVerdict, Signature, Verifier};
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::time::Instant;
 use utxo_shard::{Outbox, Shard, ShardConfig};
@@ -95,7 +96,7 @@ struct ShardInput {
 }
 
 /// Times every kernel on `threads` threads at once.
-pub fn measure(sample: &Sample, threads: usize) -> Kernels {
+pub fn measure(sample: &Sample, threads: usize, backend: Option<Backend>) -> Kernels {
     let n = sample.offer.len() as f64;
     let timed = |work: &(dyn Fn() + Sync)| {
         let each: Vec<f64> = std::thread::scope(|scope| {
@@ -154,7 +155,7 @@ pub fn measure(sample: &Sample, threads: usize) -> Kernels {
     };
     if !sample.signed.is_empty() {
         let per_check = timed(&|| {
-            let mut verifier = Verifier::new();
+            let mut verifier = backend.and_then(Verifier::with_backend).unwrap_or_default();
             let mut verdicts = vec![SigVerdict::default(); sample.signed.len()];
             verifier.verify_each(
                 |i| {
@@ -183,15 +184,30 @@ pub fn sample(workload: Workload, seed: u64) -> Sample {
     let mut signed = Vec::new();
     let mut signatures = 0usize;
     let mut layout = TxLayout::new();
+    let mut cache = SighashCache::new();
+    // The coins of the sample: imported ones, and those its own transactions make.
+    let imported = fan_out.coins.iter().map(|c| (c.outpoint, (c.value_sat, plan.script_of(c))));
+    let mut made: HashMap<OutPoint, (u64, Vec<u8>)> = imported.collect();
     for tx in offer.iter() {
         let view = parse(tx.bytes, &mut layout).expect("the sample is well-formed");
-        for input in view.inputs().filter(|i| !i.unlocking_script.is_empty()) {
+        for (vout, output) in view.outputs().enumerate() {
+            let outpoint = OutPoint { txid: tx.txid, vout: vout as u32 };
+            made.insert(outpoint, (output.value_sat as u64, output.locking_script.to_vec()));
+        }
+        cache.reset();
+        for (vin, input) in view.inputs().enumerate() {
+            if input.unlocking_script.is_empty() {
+                continue;
+            }
             signatures += 1;
             if signed.len() < SAMPLE_SIGNATURES {
                 let script = input.unlocking_script;
                 let len = usize::from(script[0]);
-                // Any digest costs the same to check; a wrong one is not cheaper in libsecp256k1.
-                let digest = consensus::hash::sha256(script);
+                // The right digest: a kernel hands what it does not accept to libsecp256k1, so a wrong one costs both.
+                let (value_sat, code) = &made[&input.prev];
+                let mut budget = Budget::UNLIMITED;
+                let digest = cache.digest(&view, vin, 0x41, *value_sat, code, true, &mut budget);
+                let digest = digest.expect("an unlimited budget");
                 let (der, key) = (script[1..len].to_vec(), script[len + 2..].to_vec());
                 signed.push(Signed { key, der, digest });
             }

@@ -28,6 +28,8 @@ const PAUSES: usize = 200;
 const P99_MAX_US: u64 = 2_000_000;
 /// Memory may move by this much: page tables, the allocator's own.
 const GROWTH_MAX_BYTES: u64 = 64 << 20;
+/// What an accepted transaction adds for good: its record, its coins, its place in pack and in the replay's notes.
+const RECORD_BYTES: u64 = 512;
 
 /// What was found.
 #[derive(Debug)]
@@ -61,11 +63,12 @@ pub fn run(seed: u64, cores: usize) -> Result<Found, NodeError> {
     let at = |q: f64| first_us[((first_us.len() as f64 * q) as usize).min(first_us.len() - 1)];
     let p99_us = over.latency_us["p99"].as_u64().unwrap_or(u64::MAX);
     let lost = over.offered - over.accepted - over.shed - over.refused;
+    let growth_max_bytes = GROWTH_MAX_BYTES + over.accepted * RECORD_BYTES;
     Ok(Found {
         ok: lost == 0
             && over.refused == 0
             && p99_us <= P99_MAX_US
-            && over.growth_bytes <= GROWTH_MAX_BYTES,
+            && over.growth_bytes <= growth_max_bytes,
         capacity_tx_per_s: rate,
         offered_tx_per_s: offered as f64,
         accepted_tx_per_s,
@@ -130,7 +133,7 @@ struct Outcome {
 fn one(txs: usize, seed: u64, cores: usize, pace: Pace) -> Result<Outcome, NodeError> {
     let (plan, fan_out, offer) = prepare(Options::new(Workload::P2pkh, txs, seed));
     let offer = Arc::new(offer);
-    let node = boot(&plan, &fan_out, cores, seed, true)?;
+    let node = boot(&plan, &fan_out, cores, seed, true, None)?;
     let log = node.replay(offer.clone(), pace);
     // Memory is compared from a quarter of the run on: tables commit their pages as they are first used.
     let mut first_bytes = None;
@@ -163,7 +166,7 @@ fn outcome(log: &Log, offer: &Offer, growth_bytes: u64) -> Outcome {
 fn at_rest(seed: u64, cores: usize) -> Result<(f64, Vec<u64>), NodeError> {
     eprintln!("pipeline: rest");
     let (plan, fan_out, offer) = prepare(Options::new(Workload::P2pkh, PAUSES, seed));
-    let node = boot(&plan, &fan_out, cores, seed, true)?;
+    let node = boot(&plan, &fan_out, cores, seed, true, None)?;
     std::thread::sleep(Duration::from_millis(200));
     let (began, cpu) = (Instant::now(), cpu_s());
     std::thread::sleep(Duration::from_secs(REST_S));

@@ -11,6 +11,7 @@ use dataplane::msg::TxVerdict;
 use load::replay::{Log, Pace};
 use load::{FanOut, Offer, Options, Plan, Workload};
 use serde_json::{Value, json};
+use sigbatch::Backend;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -60,12 +61,14 @@ pub fn boot(
     cores: usize,
     seed: u64,
     threads: bool,
+    verifier: Option<Backend>,
 ) -> Result<Node, NodeError> {
     let mut options = NodeOptions::new(ChainParams::of(Network::Regtest), Ingest::Replay);
     options.cores = Some(cores);
     options.seed = seed;
     options.store = false;
     options.threads = threads;
+    options.verifier = verifier;
     let mut node = Node::boot(options)?;
     let scripts: Vec<Vec<u8>> = fan_out.coins.iter().map(|c| plan.script_of(c)).collect();
     node.import(fan_out.coins.iter().zip(&scripts).map(|(coin, script)| ImportCoin {
@@ -85,6 +88,7 @@ pub fn run(
     rounds: usize,
     seed: u64,
     cores: usize,
+    verifier: Option<Backend>,
 ) -> Result<Rounds, NodeError> {
     let mut out = Rounds::default();
     let (mut rates, mut kernels) = (Vec::new(), Vec::new());
@@ -93,7 +97,7 @@ pub fn run(
         let seed = seed.wrapping_mul(1_000).wrapping_add(round);
         let (plan, fan_out, offer) = prepare(Options::new(workload, txs, seed));
         let offer = Arc::new(offer);
-        let node = boot(&plan, &fan_out, cores, seed, true)?;
+        let node = boot(&plan, &fan_out, cores, seed, true, verifier)?;
         let (before, cpu_before_s) = (node.counters(), cpu_s());
         let log = node.replay(offer.clone(), Pace::Max);
         let finished = wait(&log);
@@ -124,7 +128,7 @@ pub fn run(
             break;
         }
         node.shutdown()?;
-        kernels.push(kernels::measure(&sample, cores));
+        kernels.push(kernels::measure(&sample, cores, verifier));
     }
     rates.sort_by(f64::total_cmp);
     out.tx_per_s = rates[rates.len() / 2];

@@ -288,6 +288,7 @@ mod tests {
             bounds: Bounds::small(),
             policy: Policy::default(),
             seed: 1,
+            verifier: None,
         };
         Long::with_links(&config, vec![0], vec![])
     }

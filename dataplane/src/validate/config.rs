@@ -18,6 +18,8 @@ pub struct Config {
     pub policy: Policy,
     /// Where random eviction and the keys of its tables come from.
     pub seed: u64,
+    /// Who verifies batches of signatures; `None`: the fastest kernel of this machine.
+    pub verifier: Option<sigbatch::Backend>,
 }
 
 /// Bounds of one coordinator. Reached bounds push back on ingest links, or send orphans away; nothing grows.

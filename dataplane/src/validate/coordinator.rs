@@ -200,7 +200,7 @@ impl Coordinator {
             batch: SigBatch::with_capacity(b.signatures_max),
             owners: VecDeque::with_capacity(b.signatures_max),
             sig_verdicts: vec![SigVerdict::Wrong; b.signatures_max],
-            verifier: Verifier::new(),
+            verifier: cfg.verifier.and_then(Verifier::with_backend).unwrap_or_default(),
             scratch: Scratch::for_budget(&cfg.policy.hot_budget),
             raw: Vec::with_capacity(request_mtu),
             reserve_lists: (0..shards)

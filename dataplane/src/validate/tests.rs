@@ -54,6 +54,7 @@ impl World {
             bounds,
             policy: Policy { fee_min: FeeRate { sat_per_kb: 0 }, ..Policy::default() },
             seed: 3,
+            verifier: None,
         };
         let n = usize::from(validators);
         let m = usize::from(shards);

@@ -57,6 +57,7 @@ impl Rig {
             bounds: Bounds::small(),
             policy: Policy::default(),
             seed: 3,
+            verifier: None,
         };
         let clock = ManualClock::new();
         let wiring = machine.wiring("validate", 0).expect("there");
