@@ -7,6 +7,7 @@
 
 pub mod counters;
 pub mod demo;
+pub mod engine;
 pub mod hw;
 pub mod ledger;
 pub mod mine;
