@@ -5,13 +5,17 @@
 
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod counters;
+pub mod datadir;
 pub mod demo;
 pub mod engine;
 pub mod hw;
 pub mod ledger;
+pub mod logs;
 pub mod mine;
 pub mod node;
+pub mod run;
 pub mod signals;
 pub mod store;
 pub mod topo;

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use control_plane::{demo, hw, topo, verify_block, verify_sigs};
+use control_plane::{config, demo, hw, run, topo, verify_block, verify_sigs};
 use std::process::ExitCode;
 
 /// The heap of every core can be closed once the machine runs.
@@ -20,6 +20,8 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Run(run::RunArgs),
+    Config(config::ConfigArgs),
     Demo(demo::DemoArgs),
     VerifyBlock(verify_block::VerifyBlockArgs),
     VerifySigs(verify_sigs::VerifySigsArgs),
@@ -29,6 +31,8 @@ enum Command {
 
 fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Run(args) => run::main(&args),
+        Command::Config(args) => config::main(&args),
         Command::Demo(args) => demo::main(&args),
         Command::VerifyBlock(args) => verify_block::main(&args),
         Command::VerifySigs(args) => verify_sigs::main(&args),

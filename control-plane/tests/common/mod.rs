@@ -1,9 +1,12 @@
 //! What the tests of the binary share: running it, and finding the vectors.
 
+pub mod node;
+
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[allow(dead_code)]
 /// Runs `metanode`; its exit code and the object on the last line of its output.
 pub fn run(args: &[&str]) -> (i32, Value) {
     let out = Command::new(env!("CARGO_BIN_EXE_metanode"))

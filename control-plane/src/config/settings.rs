@@ -1,0 +1,245 @@
+//! Every setting of a node, as one table.
+//!
+//! A row is a field of [`Config`]: its help, its type, its default. The key in the file (`rpc.listen`), the variable
+//! (`METANODE_RPC_LISTEN`) and the flag (`--rpc-listen`) follow from its name; rows of `node` stand at the top of the file and have no
+//! prefix. Nothing else knows a setting by name: the file, the environment, the flags, `metanode config` and docs/configuration.md
+//! all walk [`SETTINGS`].
+
+use super::value::{Levels, LogFormat, Size, Value};
+use consensus::params::Network;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One row.
+#[derive(Clone, Copy)]
+pub struct Setting {
+    /// Its section; `node` is the top of the file.
+    pub section: &'static str,
+    /// Its name in the section.
+    pub name: &'static str,
+    /// What it does, a line each.
+    pub help: &'static [&'static str],
+    /// The text of its default.
+    pub default: &'static str,
+    /// What to write.
+    pub form: &'static str,
+    /// Reads a text into a configuration.
+    pub set: fn(&mut Config, &str) -> Result<(), String>,
+    /// The text of its value.
+    pub get: fn(&Config) -> String,
+}
+
+impl std::fmt::Debug for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.key())
+    }
+}
+
+impl Setting {
+    /// Its key in the file, with the section: `rpc.listen`.
+    pub fn key(&self) -> String {
+        self.joined(".")
+    }
+
+    /// Its variable: `METANODE_RPC_LISTEN`.
+    pub fn variable(&self) -> String {
+        format!("{}{}", super::PREFIX, self.joined("_").to_ascii_uppercase())
+    }
+
+    /// Its flag, without the dashes in front: `rpc-listen`.
+    pub fn flag(&self) -> String {
+        self.joined("-").replace('_', "-")
+    }
+
+    fn joined(&self, between: &str) -> String {
+        match self.section {
+            "node" => self.name.to_owned(),
+            section => [section, self.name].join(between),
+        }
+    }
+}
+
+/// A section of the file.
+#[derive(Clone, Copy, Debug)]
+pub struct Section {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is about, a line each.
+    pub help: &'static [&'static str],
+}
+
+macro_rules! settings {
+    ($(
+        $(#[doc = $about:literal])*
+        $section:ident: $Section:ident {
+            $( $(#[doc = $help:literal])* $field:ident: $ty:ty = $default:literal, )*
+        }
+    )*) => {
+        $(
+            $(#[doc = $about])*
+            #[derive(Clone, Debug, PartialEq)]
+            pub struct $Section {
+                $( $(#[doc = $help])* pub $field: $ty, )*
+            }
+        )*
+
+        /// All settings of a node.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Config {
+            $( $(#[doc = $about])* pub $section: $Section, )*
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self {
+                    $( $section: $Section {
+                        $( $field: <$ty as Value>::parse($default)
+                            .or_else(|_| <$ty as Value>::parse($default.trim_start_matches("~/")))
+                            .expect("a test reads every default of the table"), )*
+                    }, )*
+                }
+            }
+        }
+
+        /// The sections, in the order of the file.
+        pub const SECTIONS: &[Section] = &[
+            $( Section { name: stringify!($section), help: &[$($about),*] }, )*
+        ];
+
+        /// The settings, in the order of the file.
+        pub const SETTINGS: &[Setting] = &[
+            $( $( Setting {
+                section: stringify!($section),
+                name: stringify!($field),
+                help: &[$($help),*],
+                default: $default,
+                form: <$ty as Value>::FORM,
+                set: |config, text| {
+                    config.$section.$field = <$ty as Value>::parse(text)?;
+                    Ok(())
+                },
+                get: |config| config.$section.$field.show(),
+            }, )* )*
+        ];
+    };
+}
+
+settings! {
+    /// The node as a whole.
+    node: NodeSettings {
+        /// The chain. Peers come with a later version: for now every network but regtest gets its blocks through `submitblock`.
+        network: Network = "regtest",
+        /// Where the node keeps its files, in a folder named after the network. One process at a time.
+        data_dir: PathBuf = "~/.metanode",
+        /// What the whole process may use. Left out: four fifths of the cgroup's limit, or half of the machine's memory where
+        /// there is none. `metanode topo` prints how it is divided.
+        memory: Option<Size> = "",
+        /// Cores for tiles. Left out: all this process may use.
+        cores: Option<usize> = "",
+    }
+    /// Log lines, on stderr. SIGHUP makes a running node read the level again.
+    log: LogSettings {
+        /// What is logged: a level, then levels of single modules: `info,chain=debug,rpc=off`.
+        level: Levels = "info",
+        /// `text` for people, `json` for machines: one object a line.
+        format: LogFormat = "text",
+    }
+    /// Transactions by HTTP: `POST /tx` and `/txs` as Teranode takes them, `/v1/tx` and `/v1/txs` as ARC does.
+    submit: SubmitSettings {
+        /// Where it listens.
+        listen: SocketAddr = "127.0.0.1:8833",
+        /// Most bytes of one request's body; more is 413.
+        body_bytes_max: Size = "32M",
+        /// Most transactions of one request; more is 413.
+        txs_max: usize = "1024",
+        /// Most connections at once; one more is closed at the door.
+        connections_max: usize = "256",
+        /// How long the headers of a request may take to arrive.
+        header_timeout: Duration = "10s",
+        /// How long its body may take; then 408.
+        body_timeout: Duration = "10s",
+    }
+    /// JSON-RPC as bitcoind and SV Node speak it.
+    rpc: RpcSettings {
+        /// Where it listens.
+        listen: SocketAddr = "127.0.0.1:8545",
+        /// The name that goes with the password of `password_file`.
+        user: Option<String> = "",
+        /// A file whose first line is the password. Secrets are taken from files only. Left out: a new cookie at each start.
+        password_file: Option<PathBuf> = "",
+        /// Where the cookie is written (`__cookie__:` and 64 hexadecimal digits). Left out: `.cookie` in the network's folder of
+        /// the data directory, where `bitcoin-cli -datadir` looks for it.
+        cookie_file: Option<PathBuf> = "",
+        /// Most bytes of one request's body; more is 413. Blocks come as hexadecimal text.
+        body_bytes_max: Size = "256M",
+        /// Most calls of one batch.
+        batch_max: usize = "1024",
+        /// Most connections at once; one more is closed at the door.
+        connections_max: usize = "256",
+        /// Most calls that run at once; more wait.
+        calls_max: usize = "64",
+        /// How long the headers of a request may take to arrive.
+        header_timeout: Duration = "10s",
+        /// How long its body may take.
+        body_timeout: Duration = "30s",
+    }
+    /// Metrics and health: `/metrics`, `/health`, `/readiness`.
+    ops: OpsSettings {
+        /// Where it listens.
+        listen: SocketAddr = "127.0.0.1:9545",
+        /// Most bytes of one request's body.
+        body_bytes_max: Size = "64K",
+        /// Most connections at once; one more is closed at the door.
+        connections_max: usize = "64",
+        /// How long the headers of a request may take to arrive.
+        header_timeout: Duration = "10s",
+        /// How long its body may take.
+        body_timeout: Duration = "10s",
+    }
+    /// What is accepted into the pool. Blocks are judged by the rules of the network alone.
+    policy: PolicySettings {
+        /// Least fee, satoshi for 1,000 bytes. (SV Node: `-minminingtxfee`)
+        fee_min_sat_per_kb: u64 = "1",
+        /// Largest transaction. (SV Node: `-maxtxsizepolicy`)
+        tx_bytes_max: Size = "100000000",
+        /// How long an orphan waits for its parents.
+        orphan_age_max: Duration = "1200s",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_reads_as_what_it_says() {
+        for setting in SETTINGS {
+            let mut config = Config::default();
+            assert_eq!((setting.set)(&mut config, setting.default), Ok(()), "{setting:?}");
+            if !setting.default.starts_with('~') {
+                assert_eq!((setting.get)(&config), (setting.default), "{setting:?}");
+            }
+            assert!(!setting.help.is_empty(), "{setting:?} has no help");
+        }
+    }
+
+    #[test]
+    fn no_two_settings_share_a_key_a_variable_or_a_flag() {
+        for name in [Setting::key, Setting::variable, Setting::flag] {
+            let mut names: Vec<String> = SETTINGS.iter().map(name).collect();
+            names.sort();
+            let before = names.len();
+            names.dedup();
+            assert_eq!(names.len(), before);
+        }
+    }
+
+    #[test]
+    fn every_default_that_listens_listens_on_loopback() {
+        let config = Config::default();
+        for address in [config.submit.listen, config.rpc.listen, config.ops.listen] {
+            assert!(address.ip().is_loopback(), "{address}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The data directory: one process at a time, and a file that says where that process listens.
+//!
+//! In: where it is and the network. Out: the network's folder, locked for the life of the process. The lock is the kernel's (`flock`
+//! on `LOCK`), so a process that was killed leaves none behind; the number inside only tells a second process whom it met. `node.json` is
+//! written whole once everything listens, and goes away at the end: scripts wait for it.
+
+use consensus::params::Network;
+use serde_json::Value;
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// Where scripts read what runs here.
+pub const NODE_FILE: &str = "node.json";
+const LOCK_FILE: &str = "LOCK";
+
+/// Why a directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataDirError {
+    /// The system refused.
+    #[error("{doing} {path}: {source}; choose a directory this user may write with --data-dir")]
+    File {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another process runs here.
+    #[error("{path} is in use by process {pid}; stop it (kill {pid}) or choose another --data-dir")]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// Who holds it.
+        pid: String,
+    },
+}
+
+/// A locked directory.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// The folder of a network, named as SV Node names it where it has a name for it, so that `bitcoin-cli -datadir` finds the cookie.
+pub fn folder(base: &Path, network: Network) -> PathBuf {
+    base.join(match network {
+        Network::Test => "testnet3",
+        other => other.name(),
+    })
+}
+
+impl DataDir {
+    /// Creates what is missing and takes the lock.
+    pub fn open(base: &Path, network: Network) -> Result<Self, DataDirError> {
+        let path = folder(base, network);
+        let fail = |doing, path: &Path| {
+            let path = path.to_owned();
+            move |source| DataDirError::File { doing, path, source }
+        };
+        let create = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
+        create(&path).map_err(fail("creating", &path))?;
+        let lock_path = path.join(LOCK_FILE);
+        let mut lock = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&lock_path)
+            .map_err(fail("opening", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                // Whoever holds it may be about to write its number.
+                let _ = lock.read_to_string(&mut pid);
+                let pid = pid.lines().next().unwrap_or("(unknown)").to_owned();
+                return Err(DataDirError::InUse { path, pid });
+            }
+            Err(TryLockError::Error(source)) => return Err(fail("locking", &lock_path)(source)),
+        }
+        let number = format!("{}\n", std::process::id());
+        lock.set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| lock.write_all(number.as_bytes()))
+            .map_err(fail("writing", &lock_path))?;
+        let this = Self { path, _lock: lock };
+        this.withdraw();
+        Ok(this)
+    }
+
+    /// The network's folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes `node.json`, whole or not at all.
+    pub fn announce(&self, node: &Value) -> Result<(), DataDirError> {
+        let (path, new) = (self.path.join(NODE_FILE), self.path.join("node.json.new"));
+        let fail = |source| DataDirError::File { doing: "writing", path: path.clone(), source };
+        std::fs::write(&new, format!("{node:#}\n")).map_err(fail)?;
+        std::fs::rename(&new, &path).map_err(fail)
+    }
+
+    /// Takes `node.json` away: nothing listens any more.
+    pub fn withdraw(&self) {
+        // What is not there need not go.
+        let _ = std::fs::remove_file(self.path.join(NODE_FILE));
+    }
+}
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        self.withdraw();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_second_opener_is_told_who_holds_the_directory_and_the_end_frees_it() {
+        let base = tempfile::tempdir().expect("a folder");
+        let held = DataDir::open(base.path(), Network::Regtest).expect("nobody holds it");
+        held.announce(&json!({ "pid": 1 })).expect("writable");
+        let file = held.path().join(NODE_FILE);
+        assert!(file.exists());
+        let refused = DataDir::open(base.path(), Network::Regtest).expect_err("it is held");
+        let pid = std::process::id().to_string();
+        assert!(refused.to_string().contains(&format!("in use by process {pid}")), "{refused}");
+        DataDir::open(base.path(), Network::Test).expect("another network has a folder of its own");
+        drop(held);
+        assert!(!file.exists(), "what does not run is not announced");
+        DataDir::open(base.path(), Network::Regtest).expect("free again");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_told_with_its_path_and_a_way_out() {
+        let refused = DataDir::open(Path::new("/proc/metanode"), Network::Regtest);
+        let text = refused.expect_err("nobody writes there").to_string();
+        assert!(text.contains("/proc/metanode/regtest") && text.contains("--data-dir"), "{text}");
+    }
+}
