@@ -16,7 +16,7 @@ const BATCH_ROWS: usize = 1_024;
 /// Verifies signatures from stdin, one JSON object a line
 #[derive(Args, Debug)]
 pub struct VerifySigsArgs {
-    /// avx512ifma or libsecp256k1 (default: what the node would choose)
+    /// avx512ifma, libsecp256k1 or model (default: what the node would choose)
     #[arg(long)]
     pub backend: Option<String>,
 }

@@ -8,6 +8,7 @@
 
 use crate::audit::{self, Audit, Audits};
 use crate::ifma::batch::{Batch, Outcome, WINDOW};
+use crate::ifma::model::Model;
 #[cfg(target_arch = "x86_64")]
 use crate::ifma::zmm::{self, Zmm};
 use crate::{Check, Kernel, SigVerdict, Signature};
@@ -24,11 +25,14 @@ pub enum Backend {
     Avx512Ifma,
     /// libsecp256k1, one signature after the other.
     Secp256k1,
+    /// The kernel over eight plain integers, every bound asserted: runs on any machine and under sanitizers, is hundreds of
+    /// times slower, and is used only when asked for by name.
+    Model,
 }
 
 impl Backend {
     /// All, fastest first.
-    pub const ALL: [Self; 2] = [Self::Avx512Ifma, Self::Secp256k1];
+    pub const ALL: [Self; 3] = [Self::Avx512Ifma, Self::Secp256k1, Self::Model];
 
     /// Whether this machine can run it.
     pub fn is_available(self) -> bool {
@@ -37,7 +41,7 @@ impl Backend {
             Self::Avx512Ifma => zmm::is_available(),
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx512Ifma => false,
-            Self::Secp256k1 => true,
+            Self::Secp256k1 | Self::Model => true,
         }
     }
 
@@ -46,6 +50,7 @@ impl Backend {
         match self {
             Self::Avx512Ifma => "avx512ifma",
             Self::Secp256k1 => "libsecp256k1",
+            Self::Model => "model",
         }
     }
 }
@@ -91,6 +96,7 @@ pub struct SigCounts {
 enum Engine {
     #[cfg(target_arch = "x86_64")]
     Zmm(Batch<Zmm>),
+    Model(Batch<Model>),
     None,
 }
 
@@ -104,6 +110,7 @@ impl Engine {
             Backend::Avx512Ifma => Self::Zmm(Batch::new().map_err(|_| TABLES)?),
             #[cfg(not(target_arch = "x86_64"))]
             Backend::Avx512Ifma => return Err("this is not an x86-64 processor"),
+            Backend::Model => Self::Model(Batch::new().map_err(|_| TABLES)?),
             Backend::Secp256k1 => Self::None,
         };
         if backend == Backend::Secp256k1
@@ -123,6 +130,7 @@ impl Engine {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Zmm(batch) => batch.judge(get, outcomes),
+            Self::Model(batch) => batch.judge(get, outcomes),
             Self::None => outcomes.fill(Outcome::Unsure),
         }
     }

@@ -9,7 +9,7 @@
 //!
 //! Cost: 50 multiplications for a product, 30 for a square, 12 for a reduction.
 
-use super::lane::{Lane, Line, M52};
+use super::lane::{Lane, Line, M52, Step, part};
 
 /// One number in each lane.
 #[derive(Clone, Copy, Debug)]
@@ -57,13 +57,28 @@ pub fn wide_from<L: Lane, const N: usize>(k: [u64; 5]) -> Wide<L, N> {
     c
 }
 
+part! {
+    /// Limbs of a constant are added to the low columns.
+    fn add_limbs [](c: &'a mut [L; 10], k: &'a [u64; 5]) {
+        for i in 0..5 {
+            c[i] = c[i].add(L::splat(k[i]));
+        }
+    }
+}
+
 /// Adds a constant.
 #[inline(always)]
 pub fn wide_add<L: Lane, const N: usize>(c: &mut Wide<L, N>, k: [u64; 5]) {
-    let k = limbs::<L>(k);
-    for g in 0..N {
+    for c in c {
+        add_limbs(c, &k);
+    }
+}
+
+part! {
+    /// Takes limbs from the low columns.
+    fn sub_limbs [](c: &'a mut [L; 10], a: &'a Fe<L>) {
         for i in 0..5 {
-            c[g][i] = c[g][i].add(k[i]);
+            c[i] = c[i].sub(a.0[i]);
         }
     }
 }
@@ -72,8 +87,15 @@ pub fn wide_add<L: Lane, const N: usize>(c: &mut Wide<L, N>, k: [u64; 5]) {
 #[inline(always)]
 pub fn wide_sub<L: Lane, const N: usize>(c: &mut Wide<L, N>, a: &Fes<L, N>) {
     for g in 0..N {
+        sub_limbs(&mut c[g], &a[g]);
+    }
+}
+
+part! {
+    /// Takes limbs twice from the low columns.
+    fn sub_limbs_twice [](c: &'a mut [L; 10], a: &'a Fe<L>) {
         for i in 0..5 {
-            c[g][i] = c[g][i].sub(a[g].0[i]);
+            c[i] = c[i].sub(a.0[i].add(a.0[i]));
         }
     }
 }
@@ -82,51 +104,48 @@ pub fn wide_sub<L: Lane, const N: usize>(c: &mut Wide<L, N>, a: &Fes<L, N>) {
 #[inline(always)]
 pub fn wide_sub_twice<L: Lane, const N: usize>(c: &mut Wide<L, N>, a: &Fes<L, N>) {
     for g in 0..N {
-        for i in 0..5 {
-            c[g][i] = c[g][i].sub(a[g].0[i].add(a[g].0[i]));
-        }
+        sub_limbs_twice(&mut c[g], &a[g]);
     }
 }
 
-#[inline(always)]
-fn row<const I: usize, L: Lane>(c: &mut [L; 10], a: &Fe<L>, b: &Fe<L>) {
-    let ai = a.0[I];
-    for j in 0..5 {
-        c[I + j] = c[I + j].mul_low(ai, b.0[j]);
+part! {
+    /// Limb I of `a` times all limbs of `b`.
+    fn row [I: usize](c: &'a mut [L; 10], a: &'a Fe<L>, b: &'a Fe<L>) {
+        let ai = a.0[I];
+        for j in 0..5 {
+            c[I + j] = c[I + j].mul_low(ai, b.0[j]);
+        }
+        for j in 0..5 {
+            c[I + j + 1] = c[I + j + 1].mul_high(ai, b.0[j]);
+        }
+        c[I + 2].pin();
+        c[I + 4].pin();
     }
-    for j in 0..5 {
-        c[I + j + 1] = c[I + j + 1].mul_high(ai, b.0[j]);
-    }
-    c[I + 2].pin();
-    c[I + 4].pin();
 }
 
 /// Adds a * b.
 #[inline(always)]
 pub fn wide_mul<L: Lane, const N: usize>(c: &mut Wide<L, N>, a: &Fes<L, N>, b: &Fes<L, N>) {
     for g in 0..N {
-        row::<0, L>(&mut c[g], &a[g], &b[g]);
+        row::<L, 0>(&mut c[g], &a[g], &b[g]);
     }
     for g in 0..N {
-        row::<1, L>(&mut c[g], &a[g], &b[g]);
+        row::<L, 1>(&mut c[g], &a[g], &b[g]);
     }
     for g in 0..N {
-        row::<2, L>(&mut c[g], &a[g], &b[g]);
+        row::<L, 2>(&mut c[g], &a[g], &b[g]);
     }
     for g in 0..N {
-        row::<3, L>(&mut c[g], &a[g], &b[g]);
+        row::<L, 3>(&mut c[g], &a[g], &b[g]);
     }
     for g in 0..N {
-        row::<4, L>(&mut c[g], &a[g], &b[g]);
+        row::<L, 4>(&mut c[g], &a[g], &b[g]);
     }
 }
 
-/// a * a: the products of different limbs once, doubled, then the squares of limbs.
-#[inline(always)]
-pub fn wide_square<L: Lane, const N: usize>(a: &Fes<L, N>) -> Wide<L, N> {
-    let mut c = wide::<L, N>();
-    for g in 0..N {
-        let (c, a) = (&mut c[g], &a[g].0);
+part! {
+    /// Products of different limbs, first column each.
+    fn cross_0 [](c: &'a mut [L; 10], a: &'a [L; 5]) {
         c[1] = c[1].mul_low(a[0], a[1]);
         c[2] = c[2].mul_low(a[0], a[2]);
         c[3] = c[3].mul_low(a[0], a[3]);
@@ -138,8 +157,11 @@ pub fn wide_square<L: Lane, const N: usize>(a: &Fes<L, N>) -> Wide<L, N> {
         c[4].pin();
         c[7].pin();
     }
-    for g in 0..N {
-        let (c, a) = (&mut c[g], &a[g].0);
+}
+
+part! {
+    /// Their high halves.
+    fn cross_1 [](c: &'a mut [L; 10], a: &'a [L; 5]) {
         c[2] = c[2].mul_high(a[0], a[1]);
         c[3] = c[3].mul_high(a[0], a[2]);
         c[4] = c[4].mul_high(a[0], a[3]);
@@ -149,21 +171,30 @@ pub fn wide_square<L: Lane, const N: usize>(a: &Fes<L, N>) -> Wide<L, N> {
         c[3].pin();
         c[6].pin();
     }
-    for g in 0..N {
-        let (c, a) = (&mut c[g], &a[g].0);
+}
+
+part! {
+    /// The inner products.
+    fn cross_2 [](c: &'a mut [L; 10], a: &'a [L; 5]) {
         c[3] = c[3].mul_low(a[1], a[2]);
         c[4] = c[4].mul_low(a[1], a[3]);
         c[5] = c[5].mul_low(a[2], a[3]);
         c[6] = c[6].mul_high(a[2], a[3]);
         c[5].pin();
     }
-    for g in 0..N {
-        let (c, a) = (&mut c[g], &a[g].0);
+}
+
+part! {
+    /// Their high halves.
+    fn cross_3 [](c: &'a mut [L; 10], a: &'a [L; 5]) {
         c[4] = c[4].mul_high(a[1], a[2]);
         c[5] = c[5].mul_high(a[1], a[3]);
     }
-    for g in 0..N {
-        let (c, a) = (&mut c[g], &a[g].0);
+}
+
+part! {
+    /// Everything so far counts twice; then the squares of limbs.
+    fn squares [](c: &'a mut [L; 10], a: &'a [L; 5]) {
         for i in 1..9 {
             c[i] = c[i].add(c[i]);
         }
@@ -176,30 +207,50 @@ pub fn wide_square<L: Lane, const N: usize>(a: &Fes<L, N>) -> Wide<L, N> {
         c[5].pin();
         c[9].pin();
     }
+}
+
+/// a * a: the products of different limbs once, doubled, then the squares of limbs.
+#[inline(always)]
+pub fn wide_square<L: Lane, const N: usize>(a: &Fes<L, N>) -> Wide<L, N> {
+    let mut c = wide::<L, N>();
+    for g in 0..N {
+        cross_0(&mut c[g], &a[g].0);
+    }
+    for g in 0..N {
+        cross_1(&mut c[g], &a[g].0);
+    }
+    for g in 0..N {
+        cross_2(&mut c[g], &a[g].0);
+    }
+    for g in 0..N {
+        cross_3(&mut c[g], &a[g].0);
+    }
+    for g in 0..N {
+        squares(&mut c[g], &a[g].0);
+    }
     c
+}
+
+part! {
+    /// All columns times 8.
+    fn times_eight [](c: &'a mut [L; 10]) {
+        for i in 0..10 {
+            c[i] = c[i].scale::<3>();
+        }
+    }
 }
 
 /// Times 8.
 #[inline(always)]
 pub fn wide_eight<L: Lane, const N: usize>(c: &mut Wide<L, N>) {
-    for g in 0..N {
-        for i in 0..10 {
-            c[g][i] = c[g][i].shl::<3>();
-        }
+    for c in c {
+        times_eight(c);
     }
 }
 
-/// K times the columns, modulo p, of magnitude 1. K is 1, 2, 3, 4 or 8.
-#[inline(always)]
-pub fn reduce<L: Lane, const N: usize, const K: u64>(c: &Wide<L, N>) -> Fes<L, N> {
-    const { assert!(matches!(K, 1 | 2 | 3 | 4 | 8)) };
-    let mut c = *c;
-    let fold_260 = L::splat(FOLD_260 * K);
-    let fold_256 = L::splat(FOLD_256);
-    let (m52, m48) = (L::splat(M52), L::splat(M48));
-    for g in 0..N {
-        // The high columns carry upwards; their own high bits are cut by the multiplications below.
-        let c = &mut c[g];
+part! {
+    /// The high columns carry upwards; their own high bits are cut by the multiplications that follow. The low ones times K.
+    fn ripple_high [K: u64](c: &'a mut [L; 10]) {
         c[6] = c[6].add(c[5].shr::<52>());
         c[7] = c[7].add(c[6].shr::<52>());
         c[8] = c[8].add(c[7].shr::<52>());
@@ -208,15 +259,19 @@ pub fn reduce<L: Lane, const N: usize, const K: u64>(c: &Wide<L, N>) -> Fes<L, N
             c[i] = match K {
                 2 => c[i].add(c[i]),
                 3 => c[i].add(c[i].add(c[i])),
-                4 => c[i].shl::<2>(),
-                8 => c[i].shl::<3>(),
+                4 => c[i].scale::<2>(),
+                8 => c[i].scale::<3>(),
                 _ => c[i],
             };
         }
         c[9].pin();
     }
-    for g in 0..N {
-        let c = &mut c[g];
+}
+
+part! {
+    /// The high columns times K * 2^260 go into the low ones; what then is above 2^256 is folded once more.
+    fn fold [K: u64](c: &'a mut [L; 10]) {
+        let fold_260 = L::splat(FOLD_260 * K);
         for i in 0..4 {
             c[i] = c[i].cut_low(c[5 + i], fold_260);
         }
@@ -225,15 +280,19 @@ pub fn reduce<L: Lane, const N: usize, const K: u64>(c: &Wide<L, N>) -> Fes<L, N
         for i in 1..5 {
             c[i] = c[i].cut_high(c[4 + i], fold_260);
         }
-        let top = c[4].shr::<48>().add(above.shl::<4>());
-        c[4] = c[4].and(m48);
+        let top = c[4].shr::<48>().add(above.scale::<4>());
+        c[4] = c[4].and(L::splat(M48));
+        let fold_256 = L::splat(FOLD_256);
         c[0] = c[0].mul_low(top, fold_256);
         c[1] = c[1].mul_high(top, fold_256);
         c[1].pin();
     }
-    let mut out = [Fe([L::splat(0); 5]); N];
-    for g in 0..N {
-        let (c, out) = (&mut c[g], &mut out[g].0);
+}
+
+part! {
+    /// The low columns become limbs: each carries into the next before that one does.
+    fn ripple_low [](c: &'a mut [L; 10], out: &'a mut [L; 5]) {
+        let m52 = L::splat(M52);
         c[1] = c[1].add(c[0].shr::<52>());
         out[0] = c[0].and(m52);
         c[2] = c[2].add(c[1].shr::<52>());
@@ -243,6 +302,23 @@ pub fn reduce<L: Lane, const N: usize, const K: u64>(c: &Wide<L, N>) -> Fes<L, N
         out[4] = c[4].add(c[3].shr::<52>());
         out[3] = c[3].and(m52);
         out[4].pin();
+    }
+}
+
+/// K times the columns, modulo p, of magnitude 1. K is 1, 2, 3, 4 or 8.
+#[inline(always)]
+pub fn reduce<L: Lane, const N: usize, const K: u64>(c: &Wide<L, N>) -> Fes<L, N> {
+    const { assert!(matches!(K, 1 | 2 | 3 | 4 | 8)) };
+    let mut c = *c;
+    for g in 0..N {
+        ripple_high::<L, K>(&mut c[g]);
+    }
+    for g in 0..N {
+        fold::<L, K>(&mut c[g]);
+    }
+    let mut out = [Fe([L::splat(0); 5]); N];
+    for g in 0..N {
+        ripple_low(&mut c[g], &mut out[g].0);
     }
     out
 }
@@ -273,17 +349,32 @@ pub fn square<L: Lane, const N: usize>(a: &Fes<L, N>) -> Fes<L, N> {
     square_by::<L, N, 1>(a)
 }
 
-/// Limbs carried, the value as it is (below 2^260).
-#[inline(always)]
-pub fn carry<L: Lane, const N: usize>(a: &Fes<L, N>) -> Fes<L, N> {
-    let m52 = L::splat(M52);
-    let mut a = *a;
-    for g in 0..N {
-        let a = &mut a[g].0;
+part! {
+    /// Each limb carries into the next before that one does.
+    fn ripple [](a: &'a mut [L; 5]) {
+        let m52 = L::splat(M52);
         for i in 0..4 {
             a[i + 1] = a[i + 1].add(a[i].shr::<52>());
             a[i] = a[i].and(m52);
         }
+    }
+}
+
+part! {
+    /// a + k - b, limb by limb.
+    fn apart [](a: &'a mut [L; 5], k: &'a [u64; 5], b: &'a [L; 5]) {
+        for i in 0..5 {
+            a[i] = a[i].add(L::splat(k[i])).sub(b[i]);
+        }
+    }
+}
+
+/// Limbs carried, the value as it is (below 2^260).
+#[inline(always)]
+pub fn carry<L: Lane, const N: usize>(a: &Fes<L, N>) -> Fes<L, N> {
+    let mut a = *a;
+    for a in &mut a {
+        ripple(&mut a.0);
     }
     a
 }
@@ -291,12 +382,9 @@ pub fn carry<L: Lane, const N: usize>(a: &Fes<L, N>) -> Fes<L, N> {
 /// a - b for b of magnitude 1; two more than the magnitude of a.
 #[inline(always)]
 pub fn sub<L: Lane, const N: usize>(a: &Fes<L, N>, b: &Fes<L, N>) -> Fes<L, N> {
-    let k = limbs::<L>(P2);
     let mut out = *a;
     for g in 0..N {
-        for i in 0..5 {
-            out[g].0[i] = a[g].0[i].add(k[i]).sub(b[g].0[i]);
-        }
+        apart(&mut out[g].0, &P2, &b[g].0);
     }
     carry(&out)
 }
@@ -304,24 +392,24 @@ pub fn sub<L: Lane, const N: usize>(a: &Fes<L, N>, b: &Fes<L, N>) -> Fes<L, N> {
 /// -b for b of magnitude 1; magnitude 2.
 #[inline(always)]
 pub fn negate<L: Lane, const N: usize>(b: &Fes<L, N>) -> Fes<L, N> {
-    let k = limbs::<L>(P2);
-    let mut out = *b;
-    for g in 0..N {
+    sub(&[Fe([L::splat(0); 5]); N], b)
+}
+
+part! {
+    /// a + a, limb by limb.
+    fn doubled [](a: &'a mut [L; 5]) {
         for i in 0..5 {
-            out[g].0[i] = k[i].sub(b[g].0[i]);
+            a[i] = a[i].add(a[i]);
         }
     }
-    carry(&out)
 }
 
 /// 2a; twice the magnitude.
 #[inline(always)]
 pub fn twice<L: Lane, const N: usize>(a: &Fes<L, N>) -> Fes<L, N> {
     let mut out = *a;
-    for g in 0..N {
-        for i in 0..5 {
-            out[g].0[i] = a[g].0[i].add(a[g].0[i]);
-        }
+    for out in &mut out {
+        doubled(&mut out.0);
     }
     carry(&out)
 }

@@ -82,7 +82,7 @@ fn times(point: &PublicKey, k: &[u8; 32]) -> PublicKey {
     point.mul_tweak(&Scalar::from_be_bytes(*k).expect("k < n")).expect("0 < k < n")
 }
 
-fn line_of(point: &PublicKey) -> Line {
+pub(super) fn line_of(point: &PublicKey) -> Line {
     let bytes = point.serialize_uncompressed();
     let (halves, _) = bytes[1..].as_chunks::<32>();
     let (x, y) = (scalar::from_bytes(&halves[0]), scalar::from_bytes(&halves[1]));
@@ -117,7 +117,7 @@ fn fill<L: Lane>(rows: &mut [Line], base: &PublicKey) {
 
 /// Eight rows as coordinates.
 #[inline(always)]
-fn coordinates<L: Lane>(rows: &[Line]) -> (Fe<L>, Fe<L>) {
+pub(super) fn coordinates<L: Lane>(rows: &[Line]) -> (Fe<L>, Fe<L>) {
     let mut words = [Line([0; 8]); 8];
     for (lane, row) in rows.iter().enumerate() {
         for (word, value) in words.iter_mut().zip(row.0) {

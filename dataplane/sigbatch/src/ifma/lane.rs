@@ -1,7 +1,8 @@
 //! What the verifier needs of a register: eight 64-bit lanes that never influence each other.
 //!
-//! The same arithmetic runs over two kinds: [`super::zmm::Zmm`] is the machine's, [`super::model::Model`] is eight plain integers
-//! that assert every bound. Multiplications are those of AVX-512 IFMA: of two 52-bit numbers the low or the high 52 bits of the product
+//! The same arithmetic runs over several kinds: [`super::zmm::Zmm`] is the machine's, [`super::model::Model`] is eight plain integers
+//! that assert every bound; the tests add intervals, which prove the bounds for every input at once, and polynomials, which prove
+//! what the arithmetic computes. Multiplications are those of AVX-512 IFMA: of two 52-bit numbers the low or the high 52 bits of the product
 //! are added to a 64-bit lane, and bits above 52 of a factor are not looked at.
 
 /// 64 bytes that lie in one cache line.
@@ -36,6 +37,8 @@ pub trait Lane: Copy {
     fn or(self, b: Self) -> Self;
     /// Bits of one of them.
     fn xor(self, b: Self) -> Self;
+    /// Times 2^S; it fits.
+    fn scale<const S: u32>(self) -> Self;
     /// Times 2^S; what leaves at the top is lost.
     fn shl<const S: u32>(self) -> Self;
     /// Divided by 2^S.
@@ -71,4 +74,30 @@ pub trait Lane: Copy {
     fn outlined<S: Step>(step: S) {
         step.run();
     }
+    /// Runs a small piece of a step: in registers as part of the step's code, in a model as a function of its own, so that no
+    /// function grows to thousands of calls that a compiler then studies for minutes.
+    #[inline(always)]
+    fn part<S: Step>(step: S) {
+        step.run();
+    }
 }
+
+/// Makes functions whose body is a [`Step`] that [`Lane::part`] runs; constants stand in brackets.
+macro_rules! part {
+    ($(#[$doc:meta])* fn $name:ident [$($k:ident: $kind:ty),*] ($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
+        $(#[$doc])*
+        #[inline(always)]
+        fn $name<'a, L: Lane, $(const $k: $kind),*>($($arg: $ty),*) {
+            struct Part<'a, L, $(const $k: $kind),*> { $($arg: $ty),* }
+            impl<'a, L: Lane, $(const $k: $kind),*> Step for Part<'a, L, $($k),*> {
+                #[inline(always)]
+                fn run(self) {
+                    let Self { $($arg),* } = self;
+                    $body
+                }
+            }
+            L::part(Part::<'a, L, $($k),*> { $($arg),* });
+        }
+    };
+}
+pub(super) use part;

@@ -4,10 +4,14 @@
 //! (numbers modulo p), `point` (curve), `fixed` (tables of G), `ecmult` (the main loop and the comparison), `scalar` and `parse`
 //! (what is done one by one), `batch` (many). It may say "valid"; everything else is decided by libsecp256k1.
 
+#[cfg(test)]
+mod algebra;
 pub mod batch;
 pub mod ecmult;
 pub mod field;
 pub mod fixed;
+#[cfg(test)]
+mod interval;
 pub mod lane;
 pub mod model;
 pub mod parse;

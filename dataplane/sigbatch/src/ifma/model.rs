@@ -81,6 +81,14 @@ impl Lane for Model {
     }
 
     #[inline(never)]
+    fn scale<const S: u32>(self) -> Self {
+        Self(self.0.map(|a| {
+            assert!(a.leading_zeros() >= S, "a lane never carries into the next: {a:#x} << {S}");
+            a << S
+        }))
+    }
+
+    #[inline(never)]
     fn shl<const S: u32>(self) -> Self {
         Self(self.0.map(|a| a << S))
     }
@@ -149,6 +157,11 @@ impl Lane for Model {
 
     #[inline(never)]
     fn outlined<S: Step>(step: S) {
+        step.run();
+    }
+
+    #[inline(never)]
+    fn part<S: Step>(step: S) {
         step.run();
     }
 }

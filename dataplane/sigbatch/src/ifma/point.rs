@@ -345,3 +345,181 @@ pub fn build_tables<L: Lane, const N: usize>(
     }
     mul(&first_z, &r)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ifma::fixed::{coordinates, line_of};
+    use crate::ifma::model::Model;
+    use crate::ifma::scalar;
+    use crate::proof::draw::Draw;
+    use secp256k1::{PublicKey, Scalar, SecretKey};
+
+    type Group = Points<Model, 1>;
+
+    fn one() -> Fes<Model, 1> {
+        [Fe::splat([1, 0, 0, 0, 0])]
+    }
+
+    fn points(draw: &mut Draw) -> [PublicKey; 8] {
+        core::array::from_fn(|_| {
+            let secret = SecretKey::from_secret_bytes(draw.bytes()).expect("almost surely below n");
+            PublicKey::from_secret_key(&secret)
+        })
+    }
+
+    fn affine(points: &[PublicKey; 8]) -> (Fes<Model, 1>, Fes<Model, 1>) {
+        let (x, y) = coordinates::<Model>(&points.map(|point| line_of(&point)));
+        ([x], [y])
+    }
+
+    /// Coordinates of eight points whose Z is `z`, as rows of words.
+    fn rows(x: &Fes<Model, 1>, y: &Fes<Model, 1>, z: &Fes<Model, 1>) -> [Line; 8] {
+        let back = inverse(z);
+        let (x, y) = (mul(x, &square(&back)), mul(y, &mul(&square(&back), &back)));
+        let (x, y) = (x[0].canonical().to_words(), y[0].canonical().to_words());
+        core::array::from_fn(|lane| {
+            let word = |i: usize| if i < 4 { x[i].0[lane] } else { y[i - 4].0[lane] };
+            Line(core::array::from_fn(word))
+        })
+    }
+
+    fn assert_points(p: &Group, frame: &Fes<Model, 1>, expected: &[PublicKey; 8]) {
+        assert_eq!(p.z[0].zeros(), 0);
+        let got = rows(&p.x, &p.y, &mul(&p.z, frame));
+        assert_eq!(got, expected.map(|point| line_of(&point)));
+    }
+
+    fn doubled(p: &[PublicKey; 8]) -> [PublicKey; 8] {
+        p.map(|p| p.combine(&p).expect("no point has order 2").negate())
+    }
+
+    fn added(p: &[PublicKey; 8], q: &[PublicKey; 8]) -> [PublicKey; 8] {
+        core::array::from_fn(|i| p[i].combine(&q[i]).expect("not opposite").negate())
+    }
+
+    #[test]
+    fn doublings_and_additions_give_the_negatives_of_libsecp256k1s() {
+        let mut draw = Draw::new(21);
+        for _ in 0..4 {
+            let (mut at, q) = (points(&mut draw), points(&mut draw));
+            let (x, y) = affine(&at);
+            let mut p = Group { x, y, z: one() };
+            let (qx, qy) = affine(&q);
+            for _ in 0..2 {
+                Model::outlined(Double { p: &mut p });
+                at = doubled(&at);
+                assert_points(&p, &one(), &at);
+                Model::outlined(Add { p: &mut p, x: &qx, y: &qy });
+                at = added(&at, &q);
+                assert_points(&p, &one(), &at);
+            }
+        }
+    }
+
+    #[test]
+    fn an_addition_in_another_frame_is_one_in_this() {
+        let mut draw = Draw::new(22);
+        let (at, q) = (points(&mut draw), points(&mut draw));
+        let (frame, _) = affine(&points(&mut draw));
+        let (x, y) = affine(&at);
+        let f2 = square(&frame);
+        // (x, y) seen from the frame, then given a Z of its own by a doubling.
+        let mut p = Group { x: mul(&x, &f2), y: mul(&y, &mul(&f2, &frame)), z: one() };
+        let (qx, qy) = affine(&q);
+        Model::outlined(AddFixed { p: &mut p, frame: &frame, x: &qx, y: &qy });
+        let at = added(&at, &q);
+        assert_points(&p, &frame, &at);
+        Model::outlined(AddFixed { p: &mut p, frame: &frame, x: &qx, y: &qy });
+        assert_points(&p, &frame, &added(&at, &q));
+    }
+
+    #[test]
+    fn exceptional_lanes_get_z_0_keep_it_and_touch_no_other_lane() {
+        let mut draw = Draw::new(23);
+        let q = points(&mut draw);
+        let (qx, qy) = affine(&q);
+        // Lanes 0 to 2: the point itself, its opposite, infinity. The others are any.
+        let mut at = points(&mut draw);
+        (at[0], at[1]) = (q[0], q[1].negate());
+        let (x, y) = affine(&at);
+        let mut z = Line([1; 8]);
+        z.0[2] = 0;
+        let mut z_limbs = [Line([0; 8]); 5];
+        z_limbs[0] = z;
+        let mut p = Group { x, y, z: [Fe::load(&z_limbs)] };
+        Model::outlined(Add { p: &mut p, x: &qx, y: &qy });
+        assert_eq!(p.z[0].zeros(), 0b111);
+        let mut expected = core::array::from_fn(|i| {
+            if i < 3 { q[i] } else { at[i].combine(&q[i]).expect("not opposite").negate() }
+        });
+        let (rx, ry) = affine(&points(&mut draw));
+        for step in 0..4 {
+            if step % 2 == 0 {
+                Model::outlined(Double { p: &mut p });
+                expected = doubled(&expected);
+            } else {
+                Model::outlined(AddFixed { p: &mut p, frame: &one(), x: &rx, y: &ry });
+                let r = rows(&rx, &ry, &one());
+                for (lane, point) in expected.iter_mut().enumerate() {
+                    let other = key_of(&r[lane]);
+                    *point = point.combine(&other).expect("not opposite").negate();
+                }
+            }
+            assert_eq!(p.z[0].zeros(), 0b111, "step {step}");
+        }
+        let got = rows(&p.x, &p.y, &p.z);
+        for lane in 3..8 {
+            assert_eq!(got[lane], line_of(&expected[lane]), "lane {lane}");
+        }
+    }
+
+    fn key_of(row: &Line) -> PublicKey {
+        let mut bytes = [4; 65];
+        for i in 0..8 {
+            let at = if i < 4 { 25 - 8 * i } else { 57 - 8 * (i - 4) };
+            bytes[at..at + 8].copy_from_slice(&row.0[i].to_be_bytes());
+        }
+        PublicKey::from_slice(&bytes).expect("a row is a point")
+    }
+
+    #[test]
+    fn the_table_of_a_key_holds_its_odd_multiples_and_lambdas_in_one_frame() {
+        const LAMBDA: [u8; 32] = [
+            0x53, 0x63, 0xad, 0x4c, 0xc0, 0x5c, 0x30, 0xe0, 0xa5, 0x26, 0x1c, 0x02, 0x88, 0x12,
+            0x64, 0x5a, 0x12, 0x2e, 0x22, 0xea, 0x20, 0x81, 0x66, 0x78, 0xdf, 0x02, 0x96, 0x7c,
+            0x1b, 0x23, 0xbd, 0x72,
+        ];
+        let times = |point: &PublicKey, k: [u8; 32]| {
+            point.mul_tweak(&Scalar::from_be_bytes(k).expect("below n")).expect("not 0")
+        };
+        let q = points(&mut Draw::new(24));
+        let (x, y) = affine(&q);
+        let mut scratch = Scratch::<Model, 1>::new();
+        let frame = build_tables(&mut scratch, &x, &y);
+        let t = &scratch.tables[0];
+        for i in 0..MULTIPLES {
+            let mut k = [0; 32];
+            k[31] = 2 * i as u8 + 1;
+            let multiples = q.map(|q| times(&q, k));
+            let (tx, ty) = ([Fe::load(&t.x[i])], [Fe::load(&t.y[MULTIPLES + i])]);
+            assert_eq!(rows(&tx, &ty, &frame), multiples.map(|point| line_of(&point)));
+            let minus = [Fe::load(&t.y[MULTIPLES - 1 - i])];
+            assert_eq!(rows(&tx, &minus, &frame), multiples.map(|p| line_of(&p.negate())));
+            let beta_x = [Fe::load(&t.beta_x[i])];
+            let of_lambda = multiples.map(|point| line_of(&times(&point, LAMBDA)));
+            assert_eq!(rows(&beta_x, &ty, &frame), of_lambda);
+        }
+    }
+
+    #[test]
+    fn roots_squared_and_inverses_multiplied_give_the_number_back() {
+        let mut draw = Draw::new(25);
+        let (a, _) = affine(&points(&mut draw));
+        let words = |a: &Fes<Model, 1>| a[0].canonical().to_words();
+        let residue = square(&a);
+        assert_eq!(words(&square(&root(&residue))), words(&residue));
+        assert_eq!(words(&mul(&a, &inverse(&a))), words(&one()));
+        assert_eq!(scalar::P[1..], [u64::MAX; 3], "exponents are runs of ones because p is");
+    }
+}

@@ -93,6 +93,11 @@ impl Lane for Zmm {
     }
 
     #[inline(always)]
+    fn scale<const S: u32>(self) -> Self {
+        self.shl::<S>()
+    }
+
+    #[inline(always)]
     fn shl<const S: u32>(self) -> Self {
         Self(op!(_mm512_slli_epi64::<S>(self.0)))
     }

@@ -8,6 +8,10 @@ use crate::ifma::scalar::{self, Words};
 use crate::{Check, Signature};
 use secp256k1::{Message, PublicKey, Scalar, SecretKey, ecdsa};
 
+/// lambda * (x, y) = (beta * x, y). Source: libsecp256k1, scalar_impl.h.
+pub const LAMBDA: Words =
+    [0xDF02967C1B23BD72, 0x122E22EA20816678, 0xA5261C028812645A, 0x5363AD4CC05C30E0];
+
 /// How many kinds there are.
 pub const CATEGORIES: usize = 26;
 
@@ -43,6 +47,33 @@ impl Case {
         case
     }
 
+    /// A signature whose check is u1 * G + u2 * d * G, and whose r is x of that (any r, where that is infinity; the sum of r and n
+    /// is not tried). `None` where d or u2 is 0, or r is.
+    pub fn of_scalars(u1: &[u8; 32], u2: &[u8; 32], d: &[u8; 32]) -> Option<Self> {
+        let key = secret(d)?;
+        let product = times(u2, d);
+        let sum = match (secret(&product), Scalar::from_be_bytes(*u1)) {
+            (Some(k), Ok(tweak)) => k.add_tweak(&tweak).ok(),
+            _ => None,
+        };
+        let r = match sum {
+            Some(k) => {
+                let point = PublicKey::from_secret_key(&k).serialize();
+                let x = point.last_chunk::<32>().expect("33 bytes");
+                bytes_of(&reduced(&scalar::from_bytes(x)))
+            }
+            None => product,
+        };
+        let s = times(&r, &inverse(u2));
+        let mut compact = [0; 64];
+        compact[..32].copy_from_slice(&r);
+        compact[32..].copy_from_slice(&s);
+        let key = PublicKey::from_secret_key(&key).serialize().to_vec();
+        let in_range = [r, s].iter().all(|k| scalar::in_range(&scalar::from_bytes(k)));
+        let case = Self { category: 19, key, digest: times(u1, &s), compact, der: None };
+        in_range.then_some(case)
+    }
+
     /// A right DER signature by a new compressed key: what most inputs of a block hold.
     pub fn compressed(draw: &mut Draw) -> Self {
         loop {
@@ -54,7 +85,8 @@ impl Case {
     }
 }
 
-fn bytes_of(words: &Words) -> [u8; 32] {
+/// 32 bytes, big endian.
+pub fn bytes_of(words: &Words) -> [u8; 32] {
     let mut out = [0; 32];
     for (place, word) in out.as_chunks_mut::<8>().0.iter_mut().zip(words.iter().rev()) {
         *place = word.to_be_bytes();
@@ -62,17 +94,19 @@ fn bytes_of(words: &Words) -> [u8; 32] {
     out
 }
 
-fn minus(k: &[u8; 32]) -> [u8; 32] {
+/// n - k, for k in 1..n.
+pub fn minus(k: &[u8; 32]) -> [u8; 32] {
     bytes_of(&scalar::sub(&scalar::N, &scalar::from_bytes(k)).0)
 }
 
 /// a * b modulo n.
-fn times(a: &[u8; 32], b: &[u8; 32]) -> [u8; 32] {
+pub fn times(a: &[u8; 32], b: &[u8; 32]) -> [u8; 32] {
     let mont = scalar::mul(&scalar::INTO, &reduced(&scalar::from_bytes(a)));
     bytes_of(&scalar::mul(&scalar::from_bytes(b), &mont))
 }
 
-fn inverse(a: &[u8; 32]) -> [u8; 32] {
+/// 1 / a modulo n.
+pub fn inverse(a: &[u8; 32]) -> [u8; 32] {
     let inverse = scalar::invert(&scalar::mul(&scalar::INTO, &reduced(&scalar::from_bytes(a))));
     bytes_of(&scalar::mul(&[1, 0, 0, 0], &inverse))
 }
@@ -86,9 +120,7 @@ fn secret(k: &[u8; 32]) -> Option<SecretKey> {
 }
 
 /// A scalar at which tables, windows or the split could stumble, of either sign.
-fn special(draw: &mut Draw) -> [u8; 32] {
-    const LAMBDA: Words =
-        [0xDF02967C1B23BD72, 0x122E22EA20816678, 0xA5261C028812645A, 0x5363AD4CC05C30E0];
+pub fn special(draw: &mut Draw) -> [u8; 32] {
     let lambda = bytes_of(&LAMBDA);
     let small = |k: u64| bytes_of(&[k, 0, 0, 0]);
     let power = |bit: u64| {
@@ -214,22 +246,9 @@ fn relate(draw: &mut Draw, case: &mut Case) {
         2 => times(&special(draw), &product),
         _ => special(draw),
     };
-    let Some(key) = secret(&d) else { return };
-    let Ok(tweak) = Scalar::from_be_bytes(u1) else { return };
-    // R = (u1 + u2 d) G; at infinity any r will do.
-    let r = match secret(&product).and_then(|k| k.add_tweak(&tweak).ok()) {
-        Some(k) => {
-            let point = PublicKey::from_secret_key(&k).serialize();
-            let x = point.last_chunk::<32>().expect("33 bytes");
-            bytes_of(&reduced(&scalar::from_bytes(x)))
-        }
-        None => bytes_of(&reduced(&scalar::from_bytes(&draw.bytes()))),
-    };
-    let s = times(&r, &inverse(&u2));
-    case.digest = times(&u1, &s);
-    case.compact[..32].copy_from_slice(&r);
-    case.compact[32..].copy_from_slice(&s);
-    case.key = PublicKey::from_secret_key(&key).serialize().to_vec();
+    if let Some(made) = Case::of_scalars(&u1, &u2, &d) {
+        *case = Case { category: case.category, ..made };
+    }
 }
 
 /// An r below p - n: two values of x stand for it. The key is made to fit: Q = (R - u1 G) / u2.
