@@ -10,6 +10,7 @@ pub mod counters;
 pub mod datadir;
 pub mod demo;
 pub mod engine;
+pub mod http;
 pub mod hw;
 pub mod ledger;
 pub mod logs;
