@@ -23,6 +23,8 @@ pub const REQUESTS: u32 = 256;
 pub const REPLIES: u32 = 1_024;
 /// Transactions out at one coordinator, over all senders of one kind.
 pub const VERDICTS: u32 = 16_384;
+/// Transactions of one block out at one coordinator, verdicts not read yet included.
+pub const BLOCK_VERDICTS: u32 = 1_024;
 /// Frags of the control plane's own links.
 const CONTROL: u32 = 64;
 
@@ -73,7 +75,7 @@ pub fn node(layout: &Layout, ingest: Ingest, store: bool) -> Topology {
 
     //      link                depth     mtu                 kind      producer          consumers
     t.link("control_validate",  CONTROL,  64,                 Lossless, one("control"),   each("validate"));
-    t.link("block_validate",    1_024,    TX_BYTES,           Lossless, one("block"),     each("validate")).arena(TX_ARENA);
+    t.link("block_validate",    BLOCK_VERDICTS,    TX_BYTES,           Lossless, one("block"),     each("validate")).arena(TX_ARENA);
     t.link("shard_validate",    REPLIES,  BATCH_BYTES,        Lossless, each("shard"),    each("validate")).window(REPLIES).arena(BATCH_ARENA);
     t.link("long_validate",     1_024,    64,                 Lossless, one("long"),      each("validate")).window(1_024);
     t.link(transactions,         2_048,    TX_BYTES,           Lossless, one(sender),      each("validate")).arena(TX_ARENA);
@@ -83,6 +85,7 @@ pub fn node(layout: &Layout, ingest: Ingest, store: bool) -> Topology {
     t.link("control_pack",      CONTROL,  BATCH_BYTES,        Lossless, one("control"),   one("pack"));
     t.link("shard_pack",        4_096,    TX_BYTES,           Lossless, each("shard"),    pack_and_store).arena(BATCH_ARENA);
     t.link(verdicts,             VERDICTS, VerdictFrag::LEN as u32, Lossless, each("validate"), one(sender)).window(VERDICTS);
+    t.link("validate_block",    BLOCK_VERDICTS, VerdictFrag::LEN as u32, Lossless, each("validate"), one("block")).window(BLOCK_VERDICTS);
     t.link("shard_control",     CONTROL,  BATCH_BYTES,        Lossless, each("shard"),    one("control")).window(CONTROL);
     t.link("pack_control",      CONTROL,  BATCH_BYTES,        Lossless, one("pack"),      one("control")).window(CONTROL);
     t.link("pack_store",        256,      BATCH_BYTES,        Lossless, one("pack"),      one("store"));

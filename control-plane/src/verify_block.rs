@@ -6,7 +6,7 @@
 //! linkage too: every input is judged with the coin its row names, whatever its outpoint says.
 
 use crate::node::{ImportCoin, Node, NodeError, NodeOptions};
-use crate::topology::{Ingest, VERDICTS};
+use crate::topology::{BLOCK_VERDICTS, Ingest};
 use clap::Args;
 use consensus::block::BlockView;
 use consensus::hash::TxId;
@@ -404,7 +404,7 @@ fn send_and_judge(
             IngestHeader { token: u64::from(index), source: 0, block: BLOCK, index, flags: 0 };
         node.send_block_tx(header, view.bytes())?;
         index += 1;
-        while (index as usize - verdicts.len()) * 2 > VERDICTS as usize {
+        while (index as usize - verdicts.len()) * 2 > BLOCK_VERDICTS as usize {
             collect(node, &mut verdicts, expected)?;
         }
         drain(node, &mut verdicts);
@@ -441,7 +441,7 @@ fn send_and_judge(
 }
 
 fn drain(node: &mut Node, verdicts: &mut Vec<VerdictFrag>) {
-    for input in &mut node.ends.validate_submit {
+    for input in &mut node.ends.validate_block {
         while let Some(frag) = input.poll() {
             verdicts.extend(VerdictFrag::decode(frag.bytes));
         }

@@ -36,12 +36,13 @@ impl Coordinator {
                 && self.inputs_in_flight < b.inputs_max
                 && self.free_slots.len() > b.block_transactions_max as usize / 2
         };
+        let unread = if for_block { &self.block_verdicts } else { &self.verdicts };
         room && self.pool.is_some()
             && !self.free_slots.is_empty()
             && !self.free_offers.is_empty()
             && self.arriving.len() < ARRIVING_MAX
             && self.turn_bytes < BYTES_PER_TURN_MAX
-            && self.verdicts.len() < self.verdicts.capacity() / 4
+            && unread.len() < unread.capacity() / 4
             && self.arena.has_room(frag_bytes_max)
     }
 

@@ -106,6 +106,10 @@ pub(super) struct Coordinator {
     pub arriving: VecDeque<u32>,
     /// Verdicts that wait for credit, with the birth of the copy.
     pub verdicts: VecDeque<(VerdictFrag, u32)>,
+    /// The same for transactions of blocks.
+    pub block_verdicts: VecDeque<(VerdictFrag, u32)>,
+    /// The newest block that was opened.
+    pub newest_block: u32,
     pub long: VecDeque<LongJob>,
     pub has_long: bool,
     pub batch: SigBatch,
@@ -195,6 +199,8 @@ impl Coordinator {
             ready: VecDeque::with_capacity(slots),
             arriving: VecDeque::with_capacity(slots),
             verdicts: VecDeque::with_capacity(2 * offers + 64),
+            block_verdicts: VecDeque::with_capacity(2 * offers + 64),
+            newest_block: 0,
             long: VecDeque::with_capacity(b.long_queue_max + slots),
             has_long,
             batch: SigBatch::with_capacity(b.signatures_max),
@@ -236,12 +242,13 @@ impl Coordinator {
         match message {
             ValidateControl::SetPool { context } => self.pool = Some(context),
             ValidateControl::OpenBlock { context, inputs_only } => {
-                let place = self
-                    .blocks
-                    .iter_mut()
-                    .find(|b| b.context.block == 0 || b.context.block == context.block);
-                let place = place.expect("control-plane keeps at most BLOCKS_OPEN_MAX blocks open");
-                *place = OpenBlock { context, inputs_only, closing: false };
+                let same = |b: &OpenBlock| b.context.block == 0 || b.context.block == context.block;
+                // A closed one whose last requests are still going out is judged: only its number matters now.
+                let at = self.blocks.iter().position(same);
+                let at = at.or_else(|| self.blocks.iter().position(|b| b.closing));
+                let at = at.expect("control-plane keeps at most BLOCKS_OPEN_MAX blocks open");
+                self.blocks[at] = OpenBlock { context, inputs_only, closing: false };
+                self.newest_block = self.newest_block.max(context.block);
             }
             ValidateControl::CloseBlock { block } => self.close_block(block),
         }
@@ -271,6 +278,11 @@ impl Coordinator {
                 *open = OpenBlock::default();
             }
         }
+    }
+
+    /// Whether a block of that number was opened: numbers only grow.
+    pub fn knows_block(&self, block: u32) -> bool {
+        block <= self.newest_block
     }
 
     /// The open block of that number.
@@ -357,7 +369,8 @@ impl Coordinator {
             txid,
             other,
         };
-        self.verdicts.push_back((frag, offer.born));
+        let queue = if offer.block == 0 { &mut self.verdicts } else { &mut self.block_verdicts };
+        queue.push_back((frag, offer.born));
     }
 
     /// Makes what libsecp256k1 makes for each thread at its first verification.
@@ -540,6 +553,7 @@ impl Coordinator {
         self.in_flight == 0
             && self.block_in_flight == 0
             && self.verdicts.is_empty()
+            && self.block_verdicts.is_empty()
             && self.outboxes.iter().all(|o| o.waiting_bytes() == 0)
     }
 }

@@ -40,7 +40,7 @@ pub use counts::{Counts, ValidateCount};
 
 use crate::metrics::CounterDef;
 use crate::msg::{IngestHeader, LongReply, LongRequest, Ticket, TxVerdict, ValidateControl};
-use crate::tile::{Busy, Frag, House, In, Out, Outs, Stamp, Tile};
+use crate::tile::{Busy, Filter, Frag, House, In, Out, Outs, Seq, Sig, Stamp, Tile};
 use crate::topo::Wiring;
 use coordinator::Coordinator;
 use outbox::Front;
@@ -75,6 +75,9 @@ impl InKind {
     }
 }
 
+/// Out-links that are not for verdicts on the pool.
+const OWN_ROWS: [&str; 3] = ["validate_shard", "validate_long", "validate_block"];
+
 /// The ends of a validate tile.
 #[derive(Clone, Debug)]
 pub struct Links {
@@ -84,8 +87,10 @@ pub struct Links {
     pub shards: Vec<Out>,
     /// `validate_long`, where there is a slow lane.
     pub long: Option<Out>,
-    /// `validate_verdict`.
+    /// `validate_verdict`, or another row of that meaning: verdicts on transactions for the pool.
     pub verdict: Out,
+    /// `validate_block`: verdicts on transactions of blocks; where there is none they go with the others.
+    pub block_verdict: Option<Out>,
     /// Most bytes of a batch on `validate_shard`.
     pub request_mtu: usize,
     /// Most bytes of an ingest frag in line.
@@ -94,7 +99,7 @@ pub struct Links {
 
 impl Links {
     /// From a wiring: rows `control_validate`, `block_validate`, `shard_validate`, `long_validate` and any other `*_validate`
-    /// in; `validate_shard`, `validate_long` and one other row, for verdicts, out.
+    /// in; `validate_shard`, `validate_long`, `validate_block` and one other row, for verdicts, out.
     ///
     /// # Panics
     /// If there is no `validate_shard`, or not exactly one row for verdicts.
@@ -103,7 +108,7 @@ impl Links {
             .output_rows()
             .into_iter()
             .enumerate()
-            .filter(|(_, row)| !matches!(*row, "validate_shard" | "validate_long"))
+            .filter(|(_, row)| !OWN_ROWS.contains(row))
             .collect();
         let [(verdict, _)] = verdicts[..] else {
             panic!("validate needs one out-link for verdicts, got {verdicts:?}");
@@ -115,6 +120,7 @@ impl Links {
             shards,
             long: wiring.output("validate_long"),
             verdict: Out(verdict as u16),
+            block_verdict: wiring.output("validate_block"),
             request_mtu,
             ingest_mtu,
         }
@@ -189,13 +195,20 @@ impl Validate {
                 }
             }
         }
-        while outs.credit(self.links.verdict) > 0 {
-            let Some((verdict, born)) = self.core.verdicts.pop_front() else { break };
-            outs.set_born(Stamp(born));
-            outs.publish(self.links.verdict, verdict.token, &verdict.encode());
-            sent = true;
+        let block_verdict = self.links.block_verdict.unwrap_or(self.links.verdict);
+        let queues = [
+            (&mut self.core.block_verdicts, block_verdict),
+            (&mut self.core.verdicts, self.links.verdict),
+        ];
+        for (queue, out) in queues {
+            while outs.credit(out) > 0 {
+                let Some((verdict, born)) = queue.pop_front() else { break };
+                outs.set_born(Stamp(born));
+                outs.publish(out, verdict.token, &verdict.encode());
+                sent = true;
+            }
+            left |= !queue.is_empty();
         }
-        left |= !self.core.verdicts.is_empty();
         let (long_sent, long_left) = self.flush_long(outs);
         if sent || long_sent {
             Busy::Yes
@@ -404,6 +417,12 @@ impl Tile for Validate {
             }
             InKind::Ingest => self.core.admits(false, self.links.ingest_mtu),
         }
+    }
+
+    fn filter(&mut self, input: In, _seq: Seq, sig: Sig, _outs: &Outs) -> Filter {
+        // Frags of a block carry its number; the word that it is open comes on another link.
+        let waits = self.kind(input) == InKind::Block && !self.core.knows_block(sig as u32);
+        if waits { Filter::Later } else { Filter::Take }
     }
 
     fn frag(&mut self, input: In, frag: Frag<'_>, _outs: &mut Outs) {

@@ -152,6 +152,7 @@ impl World {
             }
         }
         self.verdicts.extend(core.verdicts.drain(..).map(|(v, _)| v));
+        self.verdicts.extend(core.block_verdicts.drain(..).map(|(v, _)| v));
         assert!(core.counts.reconcile(), "{:?}", core.counts);
     }
 

@@ -1,0 +1,220 @@
+//! From options to running cores: memory, tiles, threads, and the ends that stay here.
+
+use super::links::{Drive, take_ends};
+use super::{Node, NodeError};
+use crate::mine::Tip;
+use crate::store::{Store, StoreTile};
+use crate::topology::{self, Ingest};
+use consensus::params::ChainParams;
+use dataplane::driver::{Crew, spin};
+use dataplane::long::Long;
+use dataplane::pack::{PackConfig, PackTile};
+use dataplane::partition::Partition;
+use dataplane::rng::Rng;
+use dataplane::time::HostClock;
+use dataplane::topo::{BuildOptions, Layout};
+use dataplane::validate::{Links, Validate};
+use load::replay::{Remote, Replay};
+use std::path::PathBuf;
+use utxo_shard::ShardTile;
+
+/// Transactions a replay has out at one validator: enough to keep it busy, and no more than the orphan pool holds of one source
+/// if another validator falls behind with all the parents.
+const REPLAY_WINDOW: u64 = 1_024;
+/// How long new transactions wait in a short subtree before it is released as it is.
+const RELEASE_SHORT_AFTER_NS: u64 = 1_000_000_000;
+const BOOT_SALT: u64 = 0x62_6f_6f_74;
+
+/// How a node is booted.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// The chain.
+    pub params: ChainParams,
+    /// Who sends transactions.
+    pub ingest: Ingest,
+    /// Cores for tiles; `None`: what this process may use.
+    pub cores: Option<usize>,
+    /// Where random choices of tiles come from.
+    pub seed: u64,
+    /// Where the node keeps its files; `None`: a temporary directory that goes with it.
+    pub directory: Option<PathBuf>,
+    /// Bounds of each validator.
+    pub bounds: dataplane::validate::Bounds,
+    /// What the operator accepts.
+    pub policy: dataplane::validate::Policy,
+    /// Who verifies signatures; `None`: the fastest kernel of this machine.
+    pub verifier: Option<sigbatch::Backend>,
+    /// Whether accepted transactions are kept for blocks (a pipeline benchmark does without).
+    pub store: bool,
+    /// Most transactions a shard holds.
+    pub shard_transactions_max: usize,
+    /// Bytes of a shard's slabs (committed as used).
+    pub shard_slab_bytes: usize,
+    /// Most transactions pack holds.
+    pub pack_transactions_max: usize,
+    /// Whether cores are threads. Otherwise the thread that waits turns every tile: one after the other, the same every time.
+    pub threads: bool,
+}
+
+impl NodeOptions {
+    /// A node for `params` on all cores, in a temporary directory.
+    pub fn new(params: ChainParams, ingest: Ingest) -> Self {
+        Self {
+            params,
+            ingest,
+            cores: None,
+            seed: 0,
+            directory: None,
+            bounds: dataplane::validate::Bounds::default(),
+            policy: dataplane::validate::Policy::default(),
+            verifier: None,
+            store: true,
+            shard_transactions_max: 1 << 22,
+            shard_slab_bytes: 4 << 30,
+            pack_transactions_max: 1 << 21,
+            threads: true,
+        }
+    }
+}
+
+impl Node {
+    /// Boots everything; when this returns, every core goes round and the validators know the tip.
+    pub fn boot(options: NodeOptions) -> Result<Self, NodeError> {
+        let cores = options.cores.unwrap_or_else(|| {
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+        });
+        let layout = Layout::for_cores(cores);
+        let plan = topology::node(&layout, options.ingest, options.store).plan()?;
+        let (temporary, directory) = directory(&options)?;
+        let mut rng = Rng::salted(options.seed, BOOT_SALT);
+        let mut secret = [0; 16];
+        rng.fill(&mut secret);
+        let shards = layout.shard.len() as u16;
+        let partition = Partition::new(secret, shards, layout.validate.len() as u16);
+        let build = BuildOptions { seed: options.seed, ..BuildOptions::default() };
+        let clock = HostClock::start();
+        let mut crew = Crew::new(plan.build(&build)?, clock.clone());
+        let remote = Remote::default();
+        let store = if options.store {
+            let path = directory.clone();
+            let fail = |source| NodeError::File { doing: "creating the store in", path, source };
+            Some(Store::create(&directory).map_err(fail)?)
+        } else {
+            None
+        };
+        let (signatures, hashes) =
+            (verifier(options.verifier).kernel(), sigbatch::Hasher::new().kernel());
+        seat(&mut crew, &options, &partition, &mut rng, &remote, store.as_ref())?;
+        let ends = take_ends(&mut crew, options.ingest, &partition)?;
+        let (loads, machine) = crew.loads()?;
+        let spin = spin::SpinOptions::for_machine(loads.len());
+        let mut notes = vec![format!(
+            "{} cores: {} validators, {} shards; links take {:.0} MB",
+            layout.cores,
+            layout.validate.len(),
+            layout.shard.len(),
+            plan.link_bytes() as f64 / 1e6
+        )];
+        for (what, kernel) in [("signatures", &signatures), ("hashes", &hashes)] {
+            notes.push(format!("{what}: {} ({})", kernel.name, kernel.why));
+        }
+        let drive = if options.threads {
+            Drive::Threads(spin::start(loads, machine, &clock, &spin)?)
+        } else {
+            let mut stems: Vec<_> = loads.into_iter().flat_map(|load| load.stems).collect();
+            stems.iter_mut().for_each(|stem| stem.boot());
+            Drive::Waiter { stems, metrics: machine.metrics().clone() }
+        };
+        let tip = Tip::genesis(&options.params);
+        let mut node = Self {
+            drive,
+            clock,
+            layout,
+            partition,
+            params: options.params,
+            ends,
+            tip,
+            store,
+            remote,
+            kernel: format!("{}, {}", signatures.name, hashes.name),
+            notes,
+            token: 0,
+            block_number: 0,
+            _directory: temporary,
+        };
+        node.set_pool()?;
+        Ok(node)
+    }
+}
+
+fn verifier(backend: Option<sigbatch::Backend>) -> sigbatch::Verifier {
+    backend.and_then(sigbatch::Verifier::with_backend).unwrap_or_default()
+}
+
+fn directory(options: &NodeOptions) -> Result<(Option<tempfile::TempDir>, PathBuf), NodeError> {
+    if let Some(path) = &options.directory {
+        let fail = |source| NodeError::File { doing: "creating", path: path.clone(), source };
+        std::fs::create_dir_all(path).map_err(fail)?;
+        return Ok((None, path.clone()));
+    }
+    let fail = |source| NodeError::File {
+        doing: "creating a directory in",
+        path: std::env::temp_dir(),
+        source,
+    };
+    let temporary = tempfile::Builder::new().prefix("metanode-").tempdir().map_err(fail)?;
+    let path = temporary.path().to_owned();
+    Ok((Some(temporary), path))
+}
+
+fn seat(
+    crew: &mut Crew<HostClock>,
+    options: &NodeOptions,
+    partition: &Partition,
+    rng: &mut Rng,
+    remote: &Remote,
+    store: Option<&Store>,
+) -> Result<(), NodeError> {
+    let validate = dataplane::validate::Config {
+        partition: partition.clone(),
+        params: options.params.clone(),
+        bounds: options.bounds,
+        policy: options.policy.clone(),
+        seed: options.seed,
+        verifier: options.verifier,
+    };
+    crew.seat(|wiring| {
+        let links = Links::of(wiring, topology::BATCH_BYTES as usize, topology::TX_BYTES as usize);
+        Validate::new(validate.clone(), links)
+    })?;
+    crew.seat(|wiring| {
+        let index_key = (rng.next_u64(), rng.next_u64());
+        let shard = wiring.index() as u16;
+        let small = utxo_shard::ShardConfig::small(
+            shard,
+            partition.clone(),
+            index_key,
+            options.params.clone(),
+        );
+        let config = utxo_shard::ShardConfig {
+            transactions_max: options.shard_transactions_max,
+            slab_bytes: options.shard_slab_bytes,
+            ..small
+        };
+        ShardTile::new(config, wiring)
+    })?;
+    let pack = PackConfig {
+        transactions_max: options.pack_transactions_max,
+        restored_max: options.pack_transactions_max / 4,
+        index_key: (rng.next_u64(), rng.next_u64()),
+        release_short_after_ns: RELEASE_SHORT_AFTER_NS,
+        ..PackConfig::new(partition.shards(), (0, 0))
+    };
+    crew.seat(|_| PackTile::new(pack.clone()))?;
+    crew.seat(|wiring| Long::new(&validate, wiring))?;
+    if options.ingest == Ingest::Replay {
+        crew.seat(|_| Replay::new(remote.clone(), partition.clone(), REPLAY_WINDOW))?;
+    }
+    crew.seat(|wiring| StoreTile::new(store.cloned(), wiring))?;
+    Ok(())
+}
