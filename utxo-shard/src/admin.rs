@@ -52,7 +52,7 @@ impl Shard {
                 newer
             }
             Admin::Query { token, outpoint } => {
-                let mut scratch = [0; 25];
+                let mut scratch = crate::form::SCRATCH;
                 let coin = self
                     .find_unspent(&outpoint)
                     .map(|found| self.coin_reply(found, ctx, &mut scratch));
@@ -119,13 +119,14 @@ impl Shard {
         if vout > IMPORT_VOUT_MAX || value_sat >> out::VALUE_BITS != 0 {
             return false;
         }
-        let Some(rec) = self.import_record(&outpoint.txid, vout, height, coinbase) else {
-            return false;
-        };
+        let found = self.import_record(&outpoint.txid, vout, height, coinbase);
+        let Some((rec, is_new)) = found else { return false };
         if self.table.output(rec, vout) & out::COIN != 0
             || !self.table.write_coin_apart(rec, vout, value_sat, locking_script)
         {
-            self.drop_empty_import(rec);
+            if is_new {
+                self.drop_empty_import(rec);
+            }
             return false;
         }
         let unspent = self.table.unspent(rec) + 1;
@@ -143,7 +144,7 @@ impl Shard {
         vout: u32,
         height: u32,
         coinbase: bool,
-    ) -> Option<Rec> {
+    ) -> Option<(Rec, bool)> {
         let found = self.table.find(txid);
         if let Some(rec) = found.filter(|&rec| !self.table.is(rec, flag::ANCHOR)) {
             let same = self.table.imported(rec) == 1
@@ -153,19 +154,16 @@ impl Shard {
                 return None;
             }
             // Only records made by imports grow: others hold all their outputs.
-            return if vout < self.table.outputs(rec) {
-                Some(rec)
-            } else {
-                self.table.grow(rec, vout + 1)
-            };
+            return self.table.grow(rec, vout).map(|rec| (rec, false));
         }
         if found.is_none() && self.table.index.is_full() {
             return None;
         }
         let flags = flag::LIVE | flag::SETTLED | if coinbase { flag::COINBASE } else { 0 };
         let rec = self.table.alloc(txid, flags, vout + 1, 0)?;
-        for blank in 0..=vout {
-            self.table.write_blank(rec, blank);
+        if self.table.grow(rec, vout).is_none() {
+            self.table.dealloc(rec);
+            return None;
         }
         self.table.put_height(rec, height);
         self.table.put_imported(rec, 1);
@@ -174,18 +172,14 @@ impl Shard {
             self.totals.watched -= 1;
         }
         self.totals.transactions += 1;
-        Some(rec)
+        Some((rec, true))
     }
 
     /// An import for which there was no room leaves nothing behind.
     fn drop_empty_import(&mut self, rec: Rec) {
-        let empty =
-            (0..self.table.outputs(rec)).all(|v| self.table.output(rec, v) & out::COIN == 0);
-        if empty {
-            self.ripen(rec, WakeReason::Free);
-            self.totals.transactions -= 1;
-            self.table.remove(rec);
-        }
+        self.ripen(rec, WakeReason::Free);
+        self.totals.transactions -= 1;
+        self.table.remove(rec);
     }
 
     /// The outputs of a coinbase of the context's block; a context without a block makes it mined for good.
@@ -230,7 +224,7 @@ impl Shard {
             for vout in 0..self.table.outputs(rec) {
                 let bits = self.table.output(rec, vout);
                 if bits & out::COIN != 0 && bits & out::SPENT == 0 {
-                    let mut scratch = [0; 25];
+                    let mut scratch = crate::form::SCRATCH;
                     let script = self.table.script(rec, vout, &mut scratch);
                     let outpoint = OutPoint { txid: self.table.txid(rec), vout };
                     each(outpoint, Table::value_sat(bits), script);

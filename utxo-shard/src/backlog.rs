@@ -5,6 +5,8 @@
 
 use crate::hold::from_input;
 use crate::shard::{Outbox, Progress, Shard};
+use crate::table::WARM_MAX;
+use consensus::hash::TxId;
 use dataplane::msg::batch::Item;
 use dataplane::msg::request::{Decision, Request};
 use dataplane::msg::{BatchHeader, BatchReader};
@@ -82,6 +84,7 @@ impl Backlog {
         let header = *BatchReader::new(frag).expect("a batch begins with its header").header();
         shard.meet_epoch(header.epoch);
         let mut rest = &frag[BatchHeader::LEN..];
+        warm(shard, rest);
         for left in (1..=header.items).rev() {
             let (item, len) = Request::decode(rest).unwrap_or_else(|| {
                 panic!("validate_shard[{from}]: item {left} from the end is none of ours")
@@ -168,4 +171,35 @@ fn handle<'a>(
             other => panic!("only reserves stop at an input: {other:?}"),
         },
     }
+}
+
+/// Requests the cache lines that a batch will need before its first item is handled.
+fn warm(shard: &Shard, mut items: &[u8]) {
+    let mut ids = [const { TxId([0; 32]) }; WARM_MAX];
+    let mut n = 0;
+    let mut note = |id: TxId| {
+        if n < WARM_MAX {
+            ids[n] = id;
+            n += 1;
+        }
+    };
+    while let Some((item, len)) = Request::decode(items) {
+        items = &items[len..];
+        match item {
+            Request::Announce { txid, .. }
+            | Request::Seen { txid, .. }
+            | Request::Settle { txid, .. } => note(txid),
+            Request::Resolve { outpoint, .. } => note(outpoint.txid),
+            Request::Reserve { inputs, .. } => inputs.iter().for_each(|i| note(i.outpoint.txid)),
+            Request::Commit { txid, inputs, .. } => {
+                note(txid);
+                inputs.iter().for_each(|i| note(i.outpoint.txid));
+            }
+            Request::Spend { inputs, .. } | Request::Release { inputs, .. } => {
+                inputs.iter().for_each(|i| note(i.outpoint.txid));
+            }
+            _ => {}
+        }
+    }
+    shard.warm(&ids[..n]);
 }

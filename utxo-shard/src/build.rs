@@ -1,18 +1,25 @@
 //! Creating records in pieces.
 //!
-//! An announced transaction's bytes are copied into the slab once; then two walks over them, the first to learn how many outputs
-//! and script bytes there are, the second to write the record. Each walk stops after [`OUTPUTS_PER_STEP`] items or
-//! [`BYTES_PER_STEP`] bytes and goes on in the next step, so a transaction with a million outputs stalls nobody; the record
-//! enters the index, as *pending*, only when it is whole. Settling it later writes a few header fields.
+//! An announced transaction's bytes are copied into the slab once; then its inputs are passed, and its outputs written a chunk at a
+//! time: all of them, or an extent's worth. A chunk is walked twice, first to learn how many bytes of scripts it has, then to write
+//! it. Every walk stops after [`OUTPUTS_PER_STEP`] items or [`BYTES_PER_STEP`] bytes and goes on in the next step, so a
+//! transaction with a million outputs stalls nobody; the record enters the index, as *pending*, only when it is whole. Settling
+//! it later writes a few header fields.
 
 use crate::config::{BYTES_PER_STEP, OUTPUTS_PER_STEP};
+use crate::form::inline_bytes;
 use crate::outputs::{OutputWalk, Step, is_unspendable};
 use crate::shard::Shard;
 use crate::slab::{Handle, Slab};
-use crate::table::{ENTRY_BYTES, HEADER_BYTES, Rec, Table, flag, out, stored_script_bytes};
+use crate::table::{
+    ENTRY_BYTES, EXTENT_HEADER_BYTES, EXTENT_OUTPUTS, HEADER_BYTES, Rec, Table, flag, out,
+};
 use consensus::hash::TxId;
 use consensus::params::Era;
 use dataplane::msg::{Context, Ticket, WakeReason};
+
+/// Bytes of the smallest output: a value and the length of an empty script.
+const OUTPUT_BYTES_MIN: usize = 9;
 
 /// What became of a creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,17 +43,22 @@ pub(crate) struct Build {
     raw: Handle,
     raw_len: usize,
     walk: OutputWalk,
+    begun: bool,
     outputs: u32,
-    script_bytes: usize,
-    writing: Option<Writing>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Writing {
-    rec: Rec,
-    script_at: usize,
+    rec: Option<Rec>,
+    chunk: Option<Chunk>,
     unspent: u32,
     value_sat: u64,
+}
+
+/// Outputs that are counted, then written.
+#[derive(Clone, Copy, Debug)]
+struct Chunk {
+    start: OutputWalk,
+    end: u32,
+    script_bytes: usize,
+    /// Where the next script goes in the block of the chunk's entries; `None` while counting.
+    script_at: Option<usize>,
 }
 
 enum Piece {
@@ -75,7 +87,7 @@ impl Shard {
             return Built::Refused;
         }
         let Some(walk) = OutputWalk::new(tx) else { return Built::Refused };
-        let Some(raw) = self.table.slab.alloc(tx.len()) else { return Built::Refused };
+        let Some(raw) = self.table.take(tx.len()) else { return Built::Refused };
         self.table.slab.slice_mut(raw, 0, tx.len()).copy_from_slice(tx);
         self.build = Some(Build {
             txid: *txid,
@@ -86,9 +98,12 @@ impl Shard {
             raw,
             raw_len: tx.len(),
             walk,
+            begun: false,
             outputs: 0,
-            script_bytes: 0,
-            writing: None,
+            rec: None,
+            chunk: None,
+            unspent: 0,
+            value_sat: 0,
         });
         self.build_step()
     }
@@ -97,53 +112,35 @@ impl Shard {
     pub(crate) fn build_step(&mut self) -> Built {
         let Some(mut build) = self.build.take() else { return Built::Ready };
         let mut items_left = OUTPUTS_PER_STEP;
-        loop {
-            let piece = match build.writing {
-                None => build.count(&self.table, &mut items_left),
-                Some(_) => build.write(&mut self.table, &mut items_left),
-            };
-            match piece {
-                Piece::More => {
-                    self.build = Some(build);
-                    return Built::Later;
-                }
-                Piece::Fail => return self.build_fail(&build),
-                Piece::Done => {}
+        match build.advance(&mut self.table, &mut items_left) {
+            Piece::More => {
+                self.build = Some(build);
+                Built::Later
             }
-            if let Some(writing) = build.writing {
-                self.build_finish(&build, writing);
-                return Built::Ready;
+            Piece::Fail => self.build_fail(&build),
+            Piece::Done => {
+                self.build_finish(&build);
+                Built::Ready
             }
-            let rec = self.table.alloc(
-                &build.txid,
-                flag::PENDING | build.extra_flags,
-                build.outputs,
-                build.script_bytes,
-            );
-            let Some(rec) = rec else { return self.build_fail(&build) };
-            let script_at = HEADER_BYTES + build.outputs as usize * ENTRY_BYTES;
-            build.writing = Some(Writing { rec, script_at, unspent: 0, value_sat: 0 });
-            build.walk = OutputWalk::new(self.table.slab.slice(build.raw, 0, build.raw_len))
-                .expect("bytes that were walked before");
         }
     }
 
     fn build_fail(&mut self, build: &Build) -> Built {
-        if let Some(writing) = build.writing {
-            self.table.dealloc(writing.rec);
+        if let Some(rec) = build.rec {
+            self.table.dealloc(rec);
         }
         self.table.slab.free(build.raw, build.raw_len);
         Built::Refused
     }
 
-    fn build_finish(&mut self, build: &Build, writing: Writing) {
-        let rec = writing.rec;
+    fn build_finish(&mut self, build: &Build) {
+        let rec = build.rec.expect("a record that is whole");
         let anchored = self.table.find(&build.txid).is_some();
         self.table.put_validator(rec, build.validator);
         self.table.put_ticket(rec, build.ticket);
         self.table.put_raw(rec, build.raw, build.raw_len);
-        self.table.put_unspent(rec, writing.unspent);
-        self.table.put_pending_value_sat(rec, writing.value_sat);
+        self.table.put_unspent(rec, build.unspent);
+        self.table.put_pending_value_sat(rec, build.value_sat);
         self.table.enter(rec);
         self.totals.announced += 1;
         if anchored {
@@ -153,72 +150,166 @@ impl Shard {
             }
         }
     }
+
+    /// Bytes of the slab that a creation under way holds, for [`Shard::check`].
+    pub(crate) fn build_bytes(&self) -> u64 {
+        let Some(build) = &self.build else { return 0 };
+        let apart = |rec: Rec| -> u64 {
+            (0..build.outputs)
+                .map(|vout| self.table.apart_bytes(rec, vout))
+                .filter(|&bytes| bytes > 0)
+                .map(Slab::block_bytes)
+                .sum()
+        };
+        let record = build.rec.map_or(0, |rec| self.table.record_block_bytes(rec, 0) + apart(rec));
+        Slab::block_bytes(build.raw_len) + record
+    }
 }
 
 impl Build {
-    fn count(&mut self, table: &Table, items_left: &mut u32) -> Piece {
-        let raw = table.slab.slice(self.raw, 0, self.raw_len);
-        let end = self.walk.offset() + BYTES_PER_STEP;
-        loop {
-            if *items_left == 0 || self.walk.offset() > end {
-                return Piece::More;
+    fn advance(&mut self, table: &mut Table, items_left: &mut u32) -> Piece {
+        if !self.begun {
+            match self.begin(table, items_left) {
+                Piece::Done => self.begun = true,
+                piece => return piece,
             }
-            *items_left -= 1;
-            match self.walk.step(raw) {
-                Step::Input => {}
-                Step::Output(o) => {
-                    if o.value_sat >> out::VALUE_BITS != 0 {
-                        return Piece::Fail;
-                    }
-                    self.outputs += 1;
-                    if !is_unspendable(o.locking_script, self.genesis) {
-                        self.script_bytes += stored_script_bytes(o.locking_script);
-                    }
+        }
+        loop {
+            let first = self.walk.next_output();
+            let chunk = match self.chunk {
+                Some(chunk) => chunk,
+                None if first == self.outputs && first > 0 => return self.end(table),
+                None => {
+                    let end = if self.outputs > EXTENT_OUTPUTS {
+                        self.outputs.min(first + EXTENT_OUTPUTS)
+                    } else {
+                        self.outputs
+                    };
+                    Chunk { start: self.walk, end, script_bytes: 0, script_at: None }
                 }
-                Step::End => return Piece::Done,
-                Step::Bad => return Piece::Fail,
+            };
+            let chunk = self.chunk.insert(chunk);
+            if chunk.script_at.is_none() {
+                match self.count(table, items_left) {
+                    Piece::Done => {}
+                    piece => return piece,
+                }
+                if !self.make_room(table) {
+                    return Piece::Fail;
+                }
+            }
+            match self.write(table, items_left) {
+                Piece::Done if self.outputs == 0 => return self.end(table),
+                Piece::Done => self.chunk = None,
+                piece => return piece,
             }
         }
     }
 
-    fn write(&mut self, table: &mut Table, items_left: &mut u32) -> Piece {
-        let Some(writing) = &mut self.writing else { return Piece::Fail };
+    /// Passes the inputs; then a record with extents is there, with none of them, or none where all outputs are one chunk.
+    fn begin(&mut self, table: &mut Table, items_left: &mut u32) -> Piece {
         let end = self.walk.offset() + BYTES_PER_STEP;
-        loop {
+        let raw = table.slab.slice(self.raw, 0, self.raw_len);
+        while self.walk.inputs_left() > 0 {
             if *items_left == 0 || self.walk.offset() > end {
+                return Piece::More;
+            }
+            *items_left -= 1;
+            if let Step::Bad = self.walk.step(raw) {
+                return Piece::Fail;
+            }
+        }
+        let Some(outputs) = self.walk.outputs(raw) else { return Piece::Fail };
+        // Nothing is allocated for outputs that the bytes cannot hold.
+        if outputs as usize > self.raw_len.saturating_sub(self.walk.offset()) / OUTPUT_BYTES_MIN {
+            return Piece::Fail;
+        }
+        self.outputs = outputs;
+        if outputs > EXTENT_OUTPUTS {
+            self.rec = table.alloc(&self.txid, flag::PENDING | self.extra_flags, outputs, 0);
+            if self.rec.is_none() {
+                return Piece::Fail;
+            }
+        }
+        Piece::Done
+    }
+
+    /// The chunk is counted: its block is taken, and the walk goes back to its start.
+    fn make_room(&mut self, table: &mut Table) -> bool {
+        let Some(chunk) = &mut self.chunk else { return false };
+        let script_at = if let Some(rec) = self.rec {
+            let number = chunk.start.next_output() / EXTENT_OUTPUTS;
+            if table.add_extent(rec, number, chunk.script_bytes).is_none() {
+                return false;
+            }
+            EXTENT_HEADER_BYTES + EXTENT_OUTPUTS as usize * ENTRY_BYTES
+        } else {
+            let flags = flag::PENDING | self.extra_flags;
+            self.rec = table.alloc(&self.txid, flags, self.outputs, chunk.script_bytes);
+            if self.rec.is_none() {
+                return false;
+            }
+            HEADER_BYTES + self.outputs as usize * ENTRY_BYTES
+        };
+        chunk.script_at = Some(script_at);
+        self.walk = chunk.start;
+        true
+    }
+
+    /// Behind the last output stands the lock time and nothing else.
+    fn end(&mut self, table: &Table) -> Piece {
+        match self.walk.step(table.slab.slice(self.raw, 0, self.raw_len)) {
+            Step::End => Piece::Done,
+            _ => Piece::Fail,
+        }
+    }
+
+    fn count(&mut self, table: &Table, items_left: &mut u32) -> Piece {
+        let Some(chunk) = &mut self.chunk else { return Piece::Fail };
+        let raw = table.slab.slice(self.raw, 0, self.raw_len);
+        let end = self.walk.offset() + BYTES_PER_STEP;
+        while self.walk.next_output() < chunk.end {
+            if *items_left == 0 || self.walk.offset() > end {
+                return Piece::More;
+            }
+            *items_left -= 1;
+            let Step::Output(o) = self.walk.step(raw) else { return Piece::Fail };
+            if o.value_sat >> out::VALUE_BITS != 0 {
+                return Piece::Fail;
+            }
+            if !is_unspendable(o.locking_script, self.genesis) {
+                chunk.script_bytes += inline_bytes(o.locking_script);
+            }
+        }
+        Piece::Done
+    }
+
+    fn write(&mut self, table: &mut Table, items_left: &mut u32) -> Piece {
+        let Some(Chunk { end, script_at: Some(script_at), .. }) = &mut self.chunk else {
+            return Piece::Fail;
+        };
+        let Some(rec) = self.rec else { return Piece::Fail };
+        let stop = self.walk.offset() + BYTES_PER_STEP;
+        while self.walk.next_output() < *end {
+            if *items_left == 0 || self.walk.offset() > stop {
                 return Piece::More;
             }
             *items_left -= 1;
             let raw = table.slab.slice(self.raw, 0, self.raw_len);
-            match self.walk.step(raw) {
-                Step::Input => {}
-                Step::Output(o) if is_unspendable(o.locking_script, self.genesis) => {
-                    let vout = o.vout;
-                    table.write_blank(writing.rec, vout);
-                }
-                Step::Output(o) => {
-                    let (vout, value_sat) = (o.vout, o.value_sat);
-                    let len = o.locking_script.len();
-                    let from = self.walk.offset() - len;
-                    let raw = (self.raw, from);
-                    let took =
-                        table.copy_coin(writing.rec, vout, value_sat, raw, len, writing.script_at);
-                    writing.script_at += took;
-                    writing.unspent += 1;
-                    writing.value_sat += value_sat;
-                }
-                Step::End => return Piece::Done,
-                Step::Bad => return Piece::Fail,
+            let Step::Output(o) = self.walk.step(raw) else { return Piece::Fail };
+            if is_unspendable(o.locking_script, self.genesis) {
+                continue;
             }
+            let (vout, value_sat) = (o.vout, o.value_sat);
+            let len = o.locking_script.len();
+            let from = (self.raw, self.walk.offset() - len);
+            let Some(took) = table.copy_coin(rec, vout, value_sat, from, len, *script_at) else {
+                return Piece::Fail;
+            };
+            *script_at += took;
+            self.unspent += 1;
+            self.value_sat += value_sat;
         }
-    }
-}
-
-impl Shard {
-    /// Bytes of the slab that a creation under way holds, for [`Shard::check`].
-    pub(crate) fn build_bytes(&self) -> u64 {
-        let Some(build) = &self.build else { return 0 };
-        let record = build.writing.map_or(0, |w| Slab::block_bytes(self.table.record_bytes(w.rec)));
-        Slab::block_bytes(build.raw_len) + record
+        Piece::Done
     }
 }

@@ -14,7 +14,7 @@ impl Shard {
     /// without a transaction, and those pending in a block are waited for.
     pub fn check(&self) {
         let mut found = Totals::default();
-        let mut bytes = self.build_bytes();
+        let mut bytes = self.build_bytes() + self.table.grave_bytes();
         let mut listed: Vec<WaiterId> = Vec::new();
         let mut entries = 0;
         for place in 0..self.table.index.places() {
@@ -25,7 +25,7 @@ impl Shard {
             entries += 1;
             let txid = self.table.txid(rec);
             assert_eq!(self.table.find(&txid), Some(rec), "{txid} cannot be found");
-            bytes += Slab::block_bytes(self.table.record_bytes(rec));
+            bytes += self.table.record_block_bytes(rec, 0);
             let flags = self.table.flags(rec);
             let kinds = flags & (flag::LIVE | flag::PENDING | flag::ANCHOR);
             assert_eq!(kinds.count_ones(), 1, "{txid} has flags {flags:#x}");

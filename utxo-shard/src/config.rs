@@ -15,7 +15,7 @@ pub const COIN_WAITERS_MAX: u16 = 64;
 /// Attempts and orphans that may wait for one transaction.
 pub const TX_WAITERS_MAX: u16 = 16 * 1024;
 /// Largest output index that can be imported by itself.
-pub const IMPORT_VOUT_MAX: u32 = 1 << 20;
+pub const IMPORT_VOUT_MAX: u32 = 1 << 24;
 /// Blocks that are remembered as intervals; the next `SetMined` is refused until `prune` has dropped old ones.
 pub const BLOCKS_MAX: usize = 1 << 16;
 /// Blocks after which a coinbase output can be spent. Source: SV Node `COINBASE_MATURITY`.

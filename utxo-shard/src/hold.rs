@@ -76,7 +76,7 @@ impl Shard {
             Hold::Granted { parent_seq } => InputVerdict::Reserved { parent_seq },
             Hold::No(verdict) => verdict,
             Hold::Differs(found) => {
-                let mut scratch = [0; 25];
+                let mut scratch = crate::form::SCRATCH;
                 let coin = self.coin_reply(found, ctx, &mut scratch);
                 let bytes = coin.locking_script.len() + COIN_REPLY_BYTES;
                 if bytes > SHORT_REPLY_BYTES && !to.has_room_for(from, bytes) {
@@ -199,7 +199,7 @@ impl Shard {
             return false;
         }
         let height = self.coin_height(rec, ctx);
-        let mut scratch = [0; 25];
+        let mut scratch = crate::form::SCRATCH;
         Table::value_sat(bits) != expect.value_sat
             || self.table.is(rec, flag::COINBASE) != expect.coinbase
             || self.params.era(height) as u8 != expect.coin_era

@@ -41,6 +41,27 @@ impl OutputWalk {
         Some(Self { at, inputs_left, outputs: None, next: 0 })
     }
 
+    /// Number of outputs, once every input is passed; `None` before, or where the bytes end.
+    pub fn outputs(&mut self, raw: &[u8]) -> Option<u32> {
+        if self.inputs_left > 0 {
+            return None;
+        }
+        if self.outputs.is_none() {
+            self.outputs = Some(u32::try_from(compact(raw, &mut self.at)?).ok()?);
+        }
+        self.outputs
+    }
+
+    /// Inputs that are not passed yet.
+    pub fn inputs_left(&self) -> u64 {
+        self.inputs_left
+    }
+
+    /// Number of the next output.
+    pub fn next_output(&self) -> u32 {
+        self.next
+    }
+
     /// Byte offset of the next step.
     pub fn offset(&self) -> usize {
         self.at
@@ -63,14 +84,7 @@ impl OutputWalk {
             self.inputs_left -= 1;
             return Some(Step::Input);
         }
-        let outputs = if let Some(n) = self.outputs {
-            n
-        } else {
-            let n = u32::try_from(compact(raw, &mut self.at)?).ok()?;
-            self.outputs = Some(n);
-            n
-        };
-        if self.next == outputs {
+        if self.next == self.outputs(raw)? {
             return (raw.len() == self.at + 4).then_some(Step::End);
         }
         let value = raw.get(self.at..self.at + 8)?;

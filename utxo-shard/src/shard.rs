@@ -226,9 +226,15 @@ impl Shard {
         &self.counts
     }
 
+    /// Requests the cache lines that these ids will need; to be called for a batch before its first request is handed in.
+    #[inline]
+    pub fn warm(&self, ids: &[TxId]) {
+        self.table.warm(ids.iter());
+    }
+
     /// Whether something is left to do without any request: call [`Shard::step`].
     pub fn has_work(&self) -> bool {
-        self.build.is_some() || self.waits.has_ripe()
+        self.build.is_some() || self.waits.has_ripe() || self.table.has_graves()
     }
 
     /// Whether a record is being created in pieces; requests are answered `Again` until it is there.
@@ -245,6 +251,7 @@ impl Shard {
             self.build_step();
         } else {
             self.hand_on_ripe();
+            self.table.dig(1);
         }
         true
     }
@@ -396,7 +403,7 @@ impl Shard {
     ) -> Progress {
         let verdict = match self.look_up(ctx, outpoint) {
             Ok(coin) => {
-                let mut scratch = [0; 25];
+                let mut scratch = crate::form::SCRATCH;
                 let coin = self.coin_reply(coin, ctx, &mut scratch);
                 let bytes = coin.locking_script.len() + COIN_REPLY_BYTES;
                 if bytes > SHORT_REPLY_BYTES && !to.has_room_for(from, bytes) {
@@ -459,7 +466,7 @@ impl Shard {
         &'a self,
         found: Found,
         ctx: &Context,
-        scratch: &'a mut [u8; 25],
+        scratch: &'a mut crate::form::Scratch,
     ) -> CoinReply<'a> {
         let Found { rec, vout, pending } = found;
         CoinReply {

@@ -1,10 +1,20 @@
 //! The slab: where a shard's records live, taken once and handed out in blocks.
 //!
-//! One anonymous region, reserved at start and committed by the operating system page by page as it is first touched. A block
-//! is named by a 32-bit handle (its place in units of sixteen bytes, so up to 64 GiB). Sizes are rounded up to classes: every
-//! sixteen bytes up to 512, then four classes a doubling. Freed blocks wait in one list per class; when the fresh part is used
-//! up, a larger free block is split. Blocks are not joined again, so a shard that has once been full of small records takes
-//! large ones only where large ones were freed. Nothing here allocates after [`Slab::new`].
+//! One anonymous region ([`Memory`]), committed by the operating system page by page as it is first touched. A block is named by a
+//! 32-bit handle (its place in units of sixteen bytes, so up to 64 GiB) and takes as many units as its bytes need.
+//!
+//! Freed blocks of up to 512 bytes wait in a short list of their size, hot for the next of that size. What is over the bound of a
+//! list, and what is larger, is joined with the free blocks beside it and goes into a bin (every unit up to 512 bytes, then
+//! four bins a doubling); the first bin that has a block large enough is found in one word. Two bitmaps, one bit a unit each, say
+//! where a free block begins and ends; nothing is stored beside a block in use. So a shard that was full of small records takes
+//! large ones once their neighbours are free too. Nothing here allocates after [`Slab::new`].
+//!
+//! ```text
+//! free block   0      4      8       12 ... last 4 bytes
+//!              | next | prev | units |  ... | units
+//! ```
+
+use crate::memory::{Memory, PAGE_BYTES, SnapshotStep};
 
 /// Names a block: its offset in units of [`UNIT_BYTES`]. Zero names nothing.
 pub(crate) type Handle = u32;
@@ -13,48 +23,90 @@ pub(crate) type Handle = u32;
 pub(crate) const NONE: Handle = 0;
 /// Granularity of blocks.
 pub(crate) const UNIT_BYTES: usize = 16;
-/// Classes in steps of one unit.
-const FINE_CLASSES: usize = 32;
-/// Classes a doubling above those.
+/// Bins in steps of one unit, and sizes that have a hot list.
+const FINE_BINS: usize = 32;
+/// Bins a doubling above those.
 const STEPS: usize = 4;
-/// Fine classes, and four for each doubling from 512 bytes to 4 GiB.
-const CLASSES: usize = FINE_CLASSES + 23 * STEPS;
+/// Fine bins, and four for each doubling from 512 bytes to 4 GiB.
+const BINS: usize = FINE_BINS + 23 * STEPS;
+/// Blocks a hot list keeps.
+const HOT_MAX: u32 = 256;
 /// Units at the front that are never handed out, so that no block has the handle zero.
 const FIRST_UNIT: usize = 4;
 
-/// Units a block of class `class` takes.
-const fn class_units(class: usize) -> usize {
-    if class < FINE_CLASSES {
-        class + 1
+/// Units of the smallest block of a bin.
+const fn bin_units(bin: usize) -> usize {
+    if bin < FINE_BINS {
+        bin + 1
     } else {
-        let step = class - FINE_CLASSES;
-        let base = FINE_CLASSES << (step / STEPS);
+        let step = bin - FINE_BINS;
+        let base = FINE_BINS << (step / STEPS);
         base + base / STEPS * (step % STEPS + 1)
     }
 }
 
-/// Smallest class that holds `bytes`.
-fn class_of(bytes: usize) -> usize {
-    let units = bytes.div_ceil(UNIT_BYTES).max(1);
-    if units <= FINE_CLASSES {
+/// Smallest bin whose blocks all have `units`.
+fn bin_above(units: usize) -> usize {
+    if units <= FINE_BINS {
         return units - 1;
     }
     let doubling = (usize::BITS - 1 - (units - 1).leading_zeros()) as usize - 5;
-    let base = FINE_CLASSES << doubling;
-    FINE_CLASSES + doubling * STEPS + (units - base).div_ceil(base / STEPS) - 1
+    let base = FINE_BINS << doubling;
+    FINE_BINS + doubling * STEPS + (units - base).div_ceil(base / STEPS) - 1
+}
+
+/// The bin a free block of `units` goes into.
+fn bin_below(units: usize) -> usize {
+    let bin = bin_above(units);
+    if bin < BINS && bin_units(bin) == units { bin } else { bin.min(BINS) - 1 }
+}
+
+const fn units_of(bytes: usize) -> usize {
+    if bytes == 0 { 1 } else { bytes.div_ceil(UNIT_BYTES) }
+}
+
+/// A bit a unit.
+#[derive(Debug)]
+struct Bits(Vec<u64>);
+
+impl Bits {
+    #[inline]
+    fn get(&self, unit: usize) -> bool {
+        self.0[unit / 64] >> (unit % 64) & 1 == 1
+    }
+
+    #[inline]
+    fn set(&mut self, unit: usize) {
+        self.0[unit / 64] |= 1 << (unit % 64);
+    }
+
+    #[inline]
+    fn clear(&mut self, unit: usize) {
+        self.0[unit / 64] &= !(1 << (unit % 64));
+    }
+}
+
+/// What is not in the region; beside its pages all that a checkpoint needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SlabRoots {
+    fresh: usize,
+    fresh_max: usize,
+    hot: [Handle; FINE_BINS],
+    hot_len: [u32; FINE_BINS],
+    bins: [Handle; BINS],
+    filled: u128,
+    used_units: usize,
 }
 
 /// A region cut into blocks. See the module.
 #[derive(Debug)]
 pub(crate) struct Slab {
-    bytes: Vec<u8>,
-    /// First unit never handed out yet.
-    fresh: usize,
+    memory: Memory,
     /// Units in the region.
     units: usize,
-    free: [Handle; CLASSES],
-    used_units: usize,
-    blocks: usize,
+    roots: SlabRoots,
+    begins: Bits,
+    ends: Bits,
 }
 
 impl Slab {
@@ -65,78 +117,175 @@ impl Slab {
             units > FIRST_UNIT && u32::try_from(units).is_ok(),
             "a slab of {capacity_bytes} bytes cannot be addressed; take 128 bytes to 64 GiB"
         );
+        let words = units / 64 + 1;
         Self {
-            bytes: vec![0; units * UNIT_BYTES],
-            fresh: FIRST_UNIT,
+            memory: Memory::new(units * UNIT_BYTES),
             units,
-            free: [NONE; CLASSES],
-            used_units: 0,
-            blocks: 0,
+            roots: SlabRoots {
+                fresh: FIRST_UNIT,
+                fresh_max: FIRST_UNIT,
+                hot: [NONE; FINE_BINS],
+                hot_len: [0; FINE_BINS],
+                bins: [NONE; BINS],
+                filled: 0,
+                used_units: 0,
+            },
+            begins: Bits(vec![0; words]),
+            ends: Bits(vec![0; words]),
         }
     }
 
     /// A block of at least `bytes`, with whatever it held before; `None` when there is none.
+    #[inline]
     pub fn alloc(&mut self, bytes: usize) -> Option<Handle> {
-        let class = class_of(bytes);
-        if class >= CLASSES {
+        let units = units_of(bytes);
+        if units <= FINE_BINS && self.roots.hot[units - 1] != NONE {
+            let handle = self.roots.hot[units - 1];
+            self.roots.hot[units - 1] = self.u32(handle, 0);
+            self.roots.hot_len[units - 1] -= 1;
+            self.roots.used_units += units;
+            return Some(handle);
+        }
+        self.alloc_cold(units)
+    }
+
+    fn alloc_cold(&mut self, units: usize) -> Option<Handle> {
+        let handle = match self.from_bins(units).or_else(|| self.from_fresh(units)) {
+            Some(handle) => handle,
+            None => {
+                self.cool();
+                self.from_bins(units).or_else(|| self.from_fresh(units))?
+            }
+        };
+        self.roots.used_units += units;
+        Some(handle)
+    }
+
+    fn from_fresh(&mut self, units: usize) -> Option<Handle> {
+        if self.roots.fresh + units > self.units {
             return None;
         }
-        let units = class_units(class);
-        let handle = if self.free[class] != NONE {
-            self.pop(class)
-        } else if self.fresh + units <= self.units {
-            let handle = self.fresh as Handle;
-            self.fresh += units;
-            handle
-        } else {
-            self.split(class)?
-        };
-        self.used_units += units;
-        self.blocks += 1;
+        let handle = self.roots.fresh as Handle;
+        self.roots.fresh += units;
+        self.roots.fresh_max = self.roots.fresh_max.max(self.roots.fresh);
         Some(handle)
     }
 
-    /// Gives back a block that was asked for with `bytes` (or any size of the same class).
-    pub fn free(&mut self, handle: Handle, bytes: usize) {
-        let class = class_of(bytes);
-        self.used_units -= class_units(class);
-        self.blocks -= 1;
-        self.push(class, handle);
-    }
-
-    /// Takes from the next larger class that has a block and puts the rest of it into smaller classes.
-    fn split(&mut self, class: usize) -> Option<Handle> {
-        let larger = (class + 1..CLASSES).find(|&c| self.free[c] != NONE)?;
-        let handle = self.pop(larger);
-        let mut at = handle as usize + class_units(class);
-        let mut rest = class_units(larger) - class_units(class);
-        while rest > 0 {
-            let mut fit = class_of(rest * UNIT_BYTES);
-            if class_units(fit) > rest {
-                fit -= 1;
-            }
-            self.push(fit, at as Handle);
-            at += class_units(fit);
-            rest -= class_units(fit);
+    /// Takes from the smallest bin that surely fits and gives the rest of the block back.
+    fn from_bins(&mut self, units: usize) -> Option<Handle> {
+        let above = bin_above(units);
+        if above >= BINS {
+            return None;
+        }
+        let fits = self.roots.filled >> above << above;
+        if fits == 0 {
+            return None;
+        }
+        let handle = self.roots.bins[fits.trailing_zeros() as usize];
+        let whole = self.u32(handle, 8) as usize;
+        self.unbin(handle, whole);
+        if whole > units {
+            self.bin(handle + units as Handle, whole - units);
         }
         Some(handle)
     }
 
-    fn pop(&mut self, class: usize) -> Handle {
-        let handle = self.free[class];
-        self.free[class] = self.u32(handle, 0);
-        handle
+    /// Gives back a block that was asked for with `bytes` (or as many units).
+    #[inline]
+    pub fn free(&mut self, handle: Handle, bytes: usize) {
+        let units = units_of(bytes);
+        self.roots.used_units -= units;
+        if units <= FINE_BINS && self.roots.hot_len[units - 1] < HOT_MAX {
+            let next = self.roots.hot[units - 1];
+            self.put_u32(handle, 0, next);
+            self.roots.hot[units - 1] = handle;
+            self.roots.hot_len[units - 1] += 1;
+        } else {
+            self.join(handle, units);
+        }
     }
 
-    fn push(&mut self, class: usize, handle: Handle) {
-        let next = self.free[class];
+    /// Empties the hot lists into the bins: at most 32 x [`HOT_MAX`] blocks.
+    fn cool(&mut self) {
+        for units in 1..=FINE_BINS {
+            while self.roots.hot[units - 1] != NONE {
+                let handle = self.roots.hot[units - 1];
+                self.roots.hot[units - 1] = self.u32(handle, 0);
+                self.join(handle, units);
+            }
+            self.roots.hot_len[units - 1] = 0;
+        }
+    }
+
+    /// Joins a block with its free neighbours and puts the whole into a bin, or back to what is fresh.
+    fn join(&mut self, handle: Handle, units: usize) {
+        let mut from = handle as usize;
+        let mut len = units;
+        if self.ends.get(from - 1) {
+            let before = u32::from_le_bytes(*self.memory.array(from * UNIT_BYTES - 4)) as usize;
+            from -= before;
+            len += before;
+            self.unbin(from as Handle, before);
+        }
+        let next = handle as usize + units;
+        if next < self.roots.fresh && self.begins.get(next) {
+            let behind = self.u32(next as Handle, 8) as usize;
+            self.unbin(next as Handle, behind);
+            len += behind;
+        }
+        if from + len == self.roots.fresh {
+            self.roots.fresh = from;
+        } else {
+            self.bin(from as Handle, len);
+        }
+    }
+
+    fn bin(&mut self, handle: Handle, units: usize) {
+        let bin = bin_below(units);
+        let next = self.roots.bins[bin];
         self.put_u32(handle, 0, next);
-        self.free[class] = handle;
+        self.put_u32(handle, 4, NONE);
+        self.put_u32(handle, 8, units as u32);
+        self.put_u32(handle, units * UNIT_BYTES - 4, units as u32);
+        if next != NONE {
+            self.put_u32(next, 4, handle);
+        }
+        self.roots.bins[bin] = handle;
+        self.roots.filled |= 1 << bin;
+        self.mark_free(handle as usize, units);
+    }
+
+    fn mark_free(&mut self, handle: usize, units: usize) {
+        self.begins.set(handle);
+        self.ends.set(handle + units - 1);
+    }
+
+    fn unbin(&mut self, handle: Handle, units: usize) {
+        let bin = bin_below(units);
+        let (next, prev) = (self.u32(handle, 0), self.u32(handle, 4));
+        if next != NONE {
+            self.put_u32(next, 4, prev);
+        }
+        if prev != NONE {
+            self.put_u32(prev, 0, next);
+        } else {
+            self.roots.bins[bin] = next;
+            if next == NONE {
+                self.roots.filled &= !(1 << bin);
+            }
+        }
+        self.begins.clear(handle as usize);
+        self.ends.clear(handle as usize + units - 1);
     }
 
     /// Bytes in blocks that are handed out, rounding included.
     pub fn used_bytes(&self) -> u64 {
-        (self.used_units * UNIT_BYTES) as u64
+        (self.roots.used_units * UNIT_BYTES) as u64
+    }
+
+    /// Bytes of the region that were ever touched, and of the bitmaps beside them.
+    pub fn resident_bytes(&self) -> u64 {
+        (self.roots.fresh_max * UNIT_BYTES + self.roots.fresh_max / 4) as u64
     }
 
     /// Bytes of the region.
@@ -146,7 +295,53 @@ impl Slab {
 
     /// Bytes a block asked for with `bytes` takes.
     pub fn block_bytes(bytes: usize) -> u64 {
-        (class_units(class_of(bytes)) * UNIT_BYTES) as u64
+        (units_of(bytes) * UNIT_BYTES) as u64
+    }
+
+    /// Begins a snapshot; see [`Memory::snapshot_begin`].
+    pub fn snapshot_begin(&mut self, copies_max: usize) -> SlabRoots {
+        self.memory.snapshot_begin(self.roots.fresh * UNIT_BYTES, copies_max);
+        self.roots
+    }
+
+    /// See [`Memory::snapshot_step`].
+    pub fn snapshot_step(
+        &mut self,
+        most: usize,
+        page: &mut impl FnMut(u32, &[u8]),
+    ) -> SnapshotStep {
+        self.memory.snapshot_step(most, page)
+    }
+
+    /// Snapshots lost for want of room for copies.
+    pub fn snapshots_lost(&self) -> u64 {
+        self.memory.snapshots_lost()
+    }
+
+    /// The slab a snapshot was taken of; its pages come by [`Slab::put_page`], then [`Slab::restore_end`].
+    pub fn restore(capacity_bytes: usize, roots: &SlabRoots) -> Self {
+        let mut slab = Self::new(capacity_bytes);
+        slab.roots = *roots;
+        slab
+    }
+
+    /// One page of a snapshot.
+    pub fn put_page(&mut self, number: u32, bytes: &[u8]) {
+        let at = number as usize * PAGE_BYTES;
+        let len = bytes.len().min(self.memory.len() - at);
+        self.memory.slice_mut(at, len).copy_from_slice(&bytes[..len]);
+    }
+
+    /// All pages are there: the bitmaps are made from the bins.
+    pub fn restore_end(&mut self) {
+        for bin in 0..BINS {
+            let mut handle = self.roots.bins[bin];
+            while handle != NONE {
+                let units = self.u32(handle, 8) as usize;
+                self.mark_free(handle as usize, units);
+                handle = self.u32(handle, 0);
+            }
+        }
     }
 
     #[inline]
@@ -157,96 +352,85 @@ impl Slab {
     /// `len` bytes of a block.
     #[inline]
     pub fn slice(&self, handle: Handle, offset: usize, len: usize) -> &[u8] {
-        &self.bytes[Self::at(handle, offset)..][..len]
+        self.memory.slice(Self::at(handle, offset), len)
     }
 
     /// `len` bytes of a block, to write.
     #[inline]
     pub fn slice_mut(&mut self, handle: Handle, offset: usize, len: usize) -> &mut [u8] {
-        &mut self.bytes[Self::at(handle, offset)..][..len]
+        self.memory.slice_mut(Self::at(handle, offset), len)
     }
 
     /// Copies within the region, from one block to another.
     pub fn copy(&mut self, from: (Handle, usize), to: (Handle, usize), len: usize) {
-        let from = Self::at(from.0, from.1);
-        self.bytes.copy_within(from..from + len, Self::at(to.0, to.1));
-    }
-
-    #[inline]
-    fn chunk<const N: usize>(&self, handle: Handle, offset: usize) -> [u8; N] {
-        *self.bytes[Self::at(handle, offset)..].first_chunk().expect("a field lies in its block")
-    }
-
-    #[inline]
-    fn put<const N: usize>(&mut self, handle: Handle, offset: usize, value: [u8; N]) {
-        *self.bytes[Self::at(handle, offset)..]
-            .first_chunk_mut()
-            .expect("a field lies in its block") = value;
+        self.memory.copy(Self::at(from.0, from.1), Self::at(to.0, to.1), len);
     }
 
     #[inline]
     pub fn array32(&self, handle: Handle, offset: usize) -> &[u8; 32] {
-        self.bytes[Self::at(handle, offset)..].first_chunk().expect("a field lies in its block")
+        self.memory.array(Self::at(handle, offset))
     }
 
     #[inline]
     pub fn put_array32(&mut self, handle: Handle, offset: usize, value: &[u8; 32]) {
-        self.put(handle, offset, *value);
+        self.memory.put(Self::at(handle, offset), *value);
     }
 
     #[inline]
     pub fn u8(&self, handle: Handle, offset: usize) -> u8 {
-        self.bytes[Self::at(handle, offset)]
+        self.memory.array::<1>(Self::at(handle, offset))[0]
     }
 
     #[inline]
     pub fn put_u8(&mut self, handle: Handle, offset: usize, value: u8) {
-        self.bytes[Self::at(handle, offset)] = value;
+        self.memory.put(Self::at(handle, offset), [value]);
     }
 
     #[inline]
     pub fn u16(&self, handle: Handle, offset: usize) -> u16 {
-        u16::from_le_bytes(self.chunk(handle, offset))
+        u16::from_le_bytes(*self.memory.array(Self::at(handle, offset)))
     }
 
     #[inline]
     pub fn put_u16(&mut self, handle: Handle, offset: usize, value: u16) {
-        self.put(handle, offset, value.to_le_bytes());
+        self.memory.put(Self::at(handle, offset), value.to_le_bytes());
     }
 
     #[inline]
     pub fn u32(&self, handle: Handle, offset: usize) -> u32 {
-        u32::from_le_bytes(self.chunk(handle, offset))
+        u32::from_le_bytes(*self.memory.array(Self::at(handle, offset)))
     }
 
     #[inline]
     pub fn put_u32(&mut self, handle: Handle, offset: usize, value: u32) {
-        self.put(handle, offset, value.to_le_bytes());
+        self.memory.put(Self::at(handle, offset), value.to_le_bytes());
     }
 
     #[inline]
     pub fn u64(&self, handle: Handle, offset: usize) -> u64 {
-        u64::from_le_bytes(self.chunk(handle, offset))
+        u64::from_le_bytes(*self.memory.array(Self::at(handle, offset)))
     }
 
     #[inline]
     pub fn put_u64(&mut self, handle: Handle, offset: usize, value: u64) {
-        self.put(handle, offset, value.to_le_bytes());
+        self.memory.put(Self::at(handle, offset), value.to_le_bytes());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     #[test]
-    fn every_size_gets_the_smallest_class_that_holds_it() {
-        for bytes in (1..70_000).chain([1 << 20, (1 << 20) + 1, 1 << 30]) {
-            let class = class_of(bytes);
-            assert!(class_units(class) * UNIT_BYTES >= bytes, "{bytes} bytes in class {class}");
-            if class > 0 {
-                assert!(class_units(class - 1) * UNIT_BYTES < bytes, "{bytes} bytes fit a smaller");
-            }
+    fn every_size_finds_the_smallest_bin_that_holds_it_and_goes_into_the_largest_that_it_fills() {
+        for units in (1..70_000).chain([1 << 20, (1 << 20) + 1, 1 << 27]) {
+            let above = bin_above(units);
+            assert!(bin_units(above) >= units, "{units} units in bin {above}");
+            assert!(above == 0 || bin_units(above - 1) < units, "{units} units fit a smaller");
+            let below = bin_below(units);
+            assert!(bin_units(below) <= units, "{units} units do not fill bin {below}");
+            assert!(below + 1 == BINS || bin_units(below + 1) > units, "{units} units fill more");
         }
     }
 
@@ -278,15 +462,62 @@ mod tests {
     }
 
     #[test]
-    fn blocks_do_not_overlap() {
-        let mut slab = Slab::new(1 << 16);
-        let sizes = [16_usize, 40, 600, 77, 1300, 512, 513];
-        let blocks: Vec<_> = sizes.iter().map(|&n| slab.alloc(n).expect("room")).collect();
-        for (i, (&b, &n)) in blocks.iter().zip(&sizes).enumerate() {
-            slab.slice_mut(b, 0, n).fill(i as u8 + 1);
+    fn a_slab_that_was_full_of_small_blocks_takes_one_large_one() {
+        let mut slab = Slab::new(64 + (1 << 20));
+        let mut blocks = Vec::new();
+        while let Some(block) = slab.alloc(40) {
+            blocks.push(block);
         }
-        for (i, (&b, &n)) in blocks.iter().zip(&sizes).enumerate() {
-            assert!(slab.slice(b, 0, n).iter().all(|&x| x == i as u8 + 1));
+        assert!(slab.alloc(500_000).is_none());
+        // In an order that leaves holes to the end.
+        let (odd, even): (Vec<_>, Vec<_>) = blocks.iter().partition(|&&b| b % 2 == 1);
+        for block in odd.into_iter().chain(even) {
+            slab.free(block, 40);
         }
+        assert!(slab.alloc((1 << 20) - 64).is_some(), "neighbours are joined");
+    }
+
+    #[test]
+    fn blocks_of_random_sizes_never_overlap_and_nothing_leaks() {
+        let mut slab = Slab::new(1 << 18);
+        let mut live: BTreeMap<Handle, (usize, u8)> = BTreeMap::new();
+        let mut state = 5_u64;
+        let mut random = move || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) as usize
+        };
+        let mut refused = 0;
+        for _ in 0..60_000 {
+            if random() % 100 < 52 {
+                let bytes = match random() % 10 {
+                    0 => 1 + random() % 9000,
+                    1..4 => 1 + random() % 800,
+                    _ => 1 + random() % 200,
+                };
+                let Some(block) = slab.alloc(bytes) else {
+                    refused += 1;
+                    continue;
+                };
+                let mark = random() as u8;
+                slab.slice_mut(block, 0, bytes).fill(mark);
+                assert!(live.insert(block, (bytes, mark)).is_none());
+            } else if !live.is_empty() {
+                let from = (random() % (1 << 14)) as Handle;
+                let near = live.range(from..).next().or_else(|| live.iter().next());
+                let (&block, &(bytes, mark)) = near.expect("not empty");
+                assert!(slab.slice(block, 0, bytes).iter().all(|&b| b == mark), "overwritten");
+                slab.free(block, bytes);
+                live.remove(&block);
+            }
+        }
+        assert!(refused > 100, "it was full {refused} times");
+        let used: u64 = live.values().map(|&(bytes, _)| Slab::block_bytes(bytes)).sum();
+        assert_eq!(used, slab.used_bytes());
+        for (block, (bytes, _)) in std::mem::take(&mut live) {
+            slab.free(block, bytes);
+        }
+        slab.cool();
+        assert_eq!(slab.roots.fresh, FIRST_UNIT, "all of it is one piece again");
+        assert_eq!(slab.used_bytes(), 0);
     }
 }

@@ -4,16 +4,23 @@
 //! record   0      32          40            48      52       56        60        64        68        70          72
 //! live     | txid | publish   | epoch       | block | height | outputs | unspent | waiters | waiting | spare     | class.. |
 //! pending  | txid | slot, att | raw, length | value (sat)    | outputs | unspent | waiters | waiting | validator | flags.. |
-//!          80: one entry of 16 bytes an output, then the locking scripts
+//!          80: one entry of 16 bytes an output, then the locking scripts; or, of more than 256 outputs, one handle an extent
+//! extent   bytes u32, spare | 256 entries | their locking scripts
 //! entry    value 51 bits, state and form 13 bits | script offset u32 | claim u32
-//! claim    who holds or has spent a coin: txid, ticket, vin, block, publish sequence, what was there before, wait list
+//! claim    who holds or has spent a coin: txid, ticket (held) or publish sequence (spent), vin, block, what was there before,
+//!          wait list; 64 bytes
 //! ```
 //!
 //! A record is *pending* (announced, undecided), *live* (decided, imported, or a coinbase), or an *anchor*: no transaction
 //! yet, only those who wait for one. A claim is taken when a coin is reserved, becomes the spend where it lies, and keeps the
 //! spend it overrules (a block's over the pool's), so that settling never needs memory and undoing never needs to look far.
-//! P2PKH scripts take 20 bytes, others four more than their own; scripts of single imported coins have a block of their own.
+//! Scripts are stored as [`crate::form`] says; large ones, those of single imported coins and of reassigned coins have a block of
+//! their own. Any output of any transaction is found in constant time. What a dropped record of very many outputs held is freed an
+//! extent at a time ([`Table::dig`]).
+//!
+//! The one `unsafe` of this crate is the processor's prefetch instruction, which may be given any address.
 
+use crate::form::{Form, INLINE_MAX_BYTES, Scratch, stored_bytes};
 use crate::index::Index;
 use crate::slab::{Handle, NONE, Slab};
 use consensus::hash::TxId;
@@ -72,19 +79,27 @@ pub(crate) mod out {
     pub const FROZEN: u64 = 1 << 54;
     /// Locked.
     pub const LOCKED: u64 = 1 << 55;
-    /// The script is a P2PKH script of which only the hash is stored.
-    pub const P2PKH: u64 = 1 << 56;
+    /// Where the form of the script begins: three bits.
+    pub const FORM_SHIFT: u32 = 56;
     /// The script lies in a block of its own.
-    pub const APART: u64 = 1 << 57;
+    pub const APART: u64 = 1 << 59;
+    /// Given another script by order; in front of it stands the height from which it may be spent.
+    pub const REASSIGNED: u64 = 1 << 60;
 }
 
+/// Outputs of an extent, and most outputs of a record without extents.
+pub(crate) const EXTENT_OUTPUTS: u32 = 1 << EXTENT_BITS;
+const EXTENT_BITS: u32 = 8;
+/// Bytes in front of an extent's entries.
+pub(crate) const EXTENT_HEADER_BYTES: usize = 16;
+/// Ids that are prefetched together.
+pub(crate) const WARM_MAX: usize = 64;
 /// Bytes of a record without outputs.
 pub(crate) const HEADER_BYTES: usize = 80;
 /// Bytes of an output's entry.
 pub(crate) const ENTRY_BYTES: usize = 16;
 /// Bytes of a claim.
-pub(crate) const CLAIM_BYTES: usize = 72;
-const P2PKH_BYTES: usize = 25;
+pub(crate) const CLAIM_BYTES: usize = 64;
 
 const TXID: usize = 0;
 const PUBLISH_SEQ: usize = 32;
@@ -100,27 +115,29 @@ const FLAGS: usize = 72;
 const IMPORTED: usize = 73;
 const RECORD_BYTES: usize = 76;
 
+// While a coin is held its ticket is needed, once it is spent the publish sequence: they share their place.
 const C_SLOT: usize = 32;
 const C_ATTEMPT: usize = 36;
+const C_PUBLISH_SEQ: usize = 32;
 const C_VIN: usize = 40;
 const C_BLOCK: usize = 44;
-const C_PUBLISH_SEQ: usize = 48;
-const C_PRIOR: usize = 56;
-const C_WAITERS: usize = 60;
-const C_WAITING: usize = 64;
-const C_VALIDATOR: usize = 66;
+const C_PRIOR: usize = 48;
+const C_WAITERS: usize = 52;
+const C_WAITING: usize = 56;
+const C_VALIDATOR: usize = 58;
 
-/// Twenty bytes of hash if this is a P2PKH script.
-pub(crate) fn p2pkh_hash(script: &[u8]) -> Option<&[u8; 20]> {
-    match script {
-        [0x76, 0xa9, 0x14, hash @ .., 0x88, 0xac] => hash.try_into().ok(),
-        _ => None,
+/// Asks the processor for the cache line at `address + offset`.
+#[inline]
+fn prefetch(address: &[u8], offset: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing the program sees and faults on no address; the instruction is part of SSE, which every
+    // x86-64 processor has.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.as_ptr().wrapping_add(offset).cast());
     }
-}
-
-/// Bytes a script takes in a record.
-pub(crate) fn stored_script_bytes(script: &[u8]) -> usize {
-    if p2pkh_hash(script).is_some() { 20 } else { 4 + script.len() }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (address, offset);
 }
 
 /// Records, claims and the index over them. See the module.
@@ -129,6 +146,8 @@ pub(crate) struct Table {
     pub slab: Slab,
     pub index: Index,
     key: (u64, u64),
+    /// Dropped records with extents, whose parts are still to be freed.
+    graves: Handle,
 }
 
 macro_rules! field {
@@ -146,7 +165,12 @@ macro_rules! field {
 
 impl Table {
     pub fn new(transactions_max: usize, slab_bytes: usize, key: (u64, u64)) -> Self {
-        Self { slab: Slab::new(slab_bytes), index: Index::new(transactions_max), key }
+        Self { slab: Slab::new(slab_bytes), index: Index::new(transactions_max), key, graves: NONE }
+    }
+
+    /// A table made again from its two memories.
+    pub fn of(slab: Slab, index: Index, key: (u64, u64), graves: Handle) -> Self {
+        Self { slab, index, key, graves }
     }
 
     #[inline]
@@ -154,6 +178,27 @@ impl Table {
         let mut h = SipHasher13::new_with_keys(self.key.0, self.key.1);
         h.write(&txid.0);
         (h.finish() >> 32) as u32
+    }
+
+    /// Requests the cache lines that finding these ids will need, before any of them is looked at; at most [`WARM_MAX`].
+    #[inline]
+    pub fn warm<'a>(&self, ids: impl Iterator<Item = &'a TxId>) {
+        let mut hashes = [0; WARM_MAX];
+        let mut n = 0;
+        for (id, hash) in ids.zip(&mut hashes) {
+            *hash = self.hash(id);
+            prefetch(self.index.line(*hash), 0);
+            n += 1;
+        }
+        for &hash in &hashes[..n] {
+            let handle = self.index.first(hash);
+            if handle != NONE {
+                let record = self.slab.slice(handle, 0, HEADER_BYTES);
+                prefetch(record, 0);
+                prefetch(record, 64);
+                prefetch(record, 128);
+            }
+        }
     }
 
     /// The record of an id.
@@ -167,7 +212,7 @@ impl Table {
         self.index.find(self.hash(txid), |h| self.slab.array32(h, TXID) == &txid.0)
     }
 
-    /// An empty record with room for `outputs` entries and `script_bytes` of scripts, not in the index yet.
+    /// An empty record with room for `outputs` entries and, if it has no extents, `script_bytes` of scripts; not in the index yet.
     pub fn alloc(
         &mut self,
         txid: &TxId,
@@ -175,12 +220,15 @@ impl Table {
         outputs: u32,
         script_bytes: usize,
     ) -> Option<Rec> {
-        let bytes = HEADER_BYTES + outputs as usize * ENTRY_BYTES + script_bytes;
-        if bytes > u32::MAX as usize {
-            return None;
-        }
-        let rec = Rec(self.slab.alloc(bytes)?);
-        self.slab.slice_mut(rec.0, 0, HEADER_BYTES).fill(0);
+        let body = if outputs > EXTENT_OUTPUTS {
+            outputs.div_ceil(EXTENT_OUTPUTS) as usize * 4
+        } else {
+            outputs as usize * ENTRY_BYTES
+        };
+        let scripts = if outputs > EXTENT_OUTPUTS { 0 } else { script_bytes };
+        let bytes = HEADER_BYTES + body + scripts;
+        let rec = Rec(self.take(bytes)?);
+        self.slab.slice_mut(rec.0, 0, HEADER_BYTES + body).fill(0);
         self.slab.put_array32(rec.0, TXID, &txid.0);
         self.slab.put_u8(rec.0, FLAGS, flags);
         self.put_outputs(rec, outputs);
@@ -188,10 +236,114 @@ impl Table {
         Some(rec)
     }
 
-    /// Frees the block of a record that is not in the index (any more), and scripts that lie apart.
+    /// A block of the slab; what dropped records still hold is freed first if there is none.
+    pub fn take(&mut self, bytes: usize) -> Option<Handle> {
+        if bytes > u32::MAX as usize {
+            return None;
+        }
+        match self.slab.alloc(bytes) {
+            Some(block) => Some(block),
+            None if self.dig(64) => self.slab.alloc(bytes),
+            None => None,
+        }
+    }
+
+    /// Gives a record its extent `number`, with all outputs blank; gives the block.
+    pub fn add_extent(&mut self, rec: Rec, number: u32, script_bytes: usize) -> Option<Handle> {
+        let entries = EXTENT_HEADER_BYTES + EXTENT_OUTPUTS as usize * ENTRY_BYTES;
+        let bytes = entries + script_bytes;
+        let block = self.take(bytes)?;
+        self.slab.slice_mut(block, 0, entries).fill(0);
+        self.slab.put_u32(block, 0, bytes as u32);
+        self.slab.put_u32(rec.0, HEADER_BYTES + number as usize * 4, block);
+        Some(block)
+    }
+
+    /// Frees a record that is not in the index (any more), and scripts that lie apart; in steps if it has extents.
     pub fn dealloc(&mut self, rec: Rec) {
-        let bytes = self.slab.u32(rec.0, RECORD_BYTES) as usize;
+        let outputs = self.outputs(rec);
+        if outputs > EXTENT_OUTPUTS {
+            self.slab.put_u32(rec.0, TXID, self.graves);
+            self.slab.put_u32(rec.0, TXID + 4, 0);
+            self.graves = rec.0;
+            return;
+        }
+        for vout in 0..outputs {
+            self.free_script(rec, vout);
+        }
+        let bytes = self.record_bytes(rec);
         self.slab.free(rec.0, bytes);
+    }
+
+    /// First of the dropped records that still hold memory.
+    pub fn graves(&self) -> Handle {
+        self.graves
+    }
+
+    /// Whether dropped records still hold memory.
+    pub fn has_graves(&self) -> bool {
+        self.graves != NONE
+    }
+
+    /// Frees at most `extents` extents of dropped records; false if there are none.
+    pub fn dig(&mut self, extents: u32) -> bool {
+        for _ in 0..extents {
+            if self.graves == NONE {
+                return false;
+            }
+            let rec = Rec(self.graves);
+            let number = self.slab.u32(rec.0, TXID + 4);
+            let first = number << EXTENT_BITS;
+            let outputs = self.outputs(rec);
+            if first >= outputs {
+                self.graves = self.slab.u32(rec.0, TXID);
+                let bytes = self.record_bytes(rec);
+                self.slab.free(rec.0, bytes);
+                continue;
+            }
+            let (extent, _) = self.entry(rec, first);
+            if extent != NONE {
+                for vout in first..outputs.min(first + EXTENT_OUTPUTS) {
+                    self.free_script(rec, vout);
+                }
+                let bytes = self.slab.u32(extent, 0) as usize;
+                self.slab.free(extent, bytes);
+            }
+            self.slab.put_u32(rec.0, TXID + 4, number + 1);
+        }
+        true
+    }
+
+    /// Bytes of the slab that a record takes beside its scripts that lie apart, extents from `first_extent` on.
+    pub fn record_block_bytes(&self, rec: Rec, first_extent: u32) -> u64 {
+        let mut bytes = Slab::block_bytes(self.record_bytes(rec));
+        let outputs = self.outputs(rec);
+        if outputs > EXTENT_OUTPUTS {
+            for number in first_extent..outputs.div_ceil(EXTENT_OUTPUTS) {
+                let (extent, _) = self.entry(rec, number << EXTENT_BITS);
+                if extent != NONE {
+                    bytes += Slab::block_bytes(self.slab.u32(extent, 0) as usize);
+                }
+            }
+        }
+        bytes
+    }
+
+    /// Bytes of the slab that dropped records still hold.
+    pub fn grave_bytes(&self) -> u64 {
+        let mut bytes = 0;
+        let mut at = self.graves;
+        while at != NONE {
+            let rec = Rec(at);
+            let first = self.slab.u32(at, TXID + 4);
+            bytes += self.record_block_bytes(rec, first);
+            for vout in first << EXTENT_BITS..self.outputs(rec) {
+                let apart = self.apart_bytes(rec, vout);
+                bytes += if apart > 0 { Slab::block_bytes(apart) } else { 0 };
+            }
+            at = self.slab.u32(at, TXID);
+        }
+        bytes
     }
 
     /// Bytes a record was allocated with.
@@ -271,42 +423,64 @@ impl Table {
         self.slab.put_u32(rec.0, EPOCH + 4, len as u32);
     }
 
-    const fn entry(vout: u32) -> usize {
-        HEADER_BYTES + vout as usize * ENTRY_BYTES
+    /// Block and offset of an output's entry; no block where an imported transaction has no extent yet.
+    #[inline]
+    fn entry(&self, rec: Rec, vout: u32) -> (Handle, usize) {
+        if self.outputs(rec) <= EXTENT_OUTPUTS {
+            return (rec.0, HEADER_BYTES + vout as usize * ENTRY_BYTES);
+        }
+        let number = (vout >> EXTENT_BITS) as usize;
+        let extent = self.slab.u32(rec.0, HEADER_BYTES + number * 4);
+        let slot = (vout & (EXTENT_OUTPUTS - 1)) as usize;
+        (extent, EXTENT_HEADER_BYTES + slot * ENTRY_BYTES)
     }
 
     /// Value, state and form of an output, see [`out`].
     #[inline]
     pub fn output(&self, rec: Rec, vout: u32) -> u64 {
-        self.slab.u64(rec.0, Self::entry(vout))
+        let (block, at) = self.entry(rec, vout);
+        if block == NONE { 0 } else { self.slab.u64(block, at) }
     }
 
     #[inline]
     pub fn put_output(&mut self, rec: Rec, vout: u32, bits: u64) {
-        self.slab.put_u64(rec.0, Self::entry(vout), bits);
+        let (block, at) = self.entry(rec, vout);
+        self.slab.put_u64(block, at, bits);
     }
 
-    fn script_at(&self, rec: Rec, vout: u32) -> u32 {
-        self.slab.u32(rec.0, Self::entry(vout) + 8)
+    fn script_at(&self, rec: Rec, vout: u32) -> (Handle, u32) {
+        let (block, at) = self.entry(rec, vout);
+        (block, self.slab.u32(block, at + 8))
+    }
+
+    fn put_script_at(&mut self, rec: Rec, vout: u32, value: u32) {
+        let (block, at) = self.entry(rec, vout);
+        self.slab.put_u32(block, at + 8, value);
     }
 
     /// The claim of an output.
     #[inline]
     pub fn claim(&self, rec: Rec, vout: u32) -> Claim {
-        Claim(self.slab.u32(rec.0, Self::entry(vout) + 12))
+        let (block, at) = self.entry(rec, vout);
+        if block == NONE { Claim::NONE } else { Claim(self.slab.u32(block, at + 12)) }
     }
 
     #[inline]
     pub fn put_claim(&mut self, rec: Rec, vout: u32, claim: Claim) {
-        self.slab.put_u32(rec.0, Self::entry(vout) + 12, claim.0);
+        let (block, at) = self.entry(rec, vout);
+        self.slab.put_u32(block, at + 12, claim.0);
     }
 
     /// Writes an output that is no coin.
     pub fn write_blank(&mut self, rec: Rec, vout: u32) {
-        self.slab.slice_mut(rec.0, Self::entry(vout), ENTRY_BYTES).fill(0);
+        let (block, at) = self.entry(rec, vout);
+        if block != NONE {
+            self.slab.slice_mut(block, at, ENTRY_BYTES).fill(0);
+        }
     }
 
-    /// Writes a coin whose script is the `len` bytes at `from`, and goes to `script_at` in the record; gives the bytes it took.
+    /// Writes a coin whose script is the `len` bytes at `from`, and goes to `script_at` in the block of its entry, or apart if it is
+    /// large; gives the bytes it took in that block. `None` where there is no room apart.
     pub fn copy_coin(
         &mut self,
         rec: Rec,
@@ -315,49 +489,81 @@ impl Table {
         from: (Handle, usize),
         len: usize,
         script_at: usize,
-    ) -> usize {
-        let mut bits = value_sat | out::COIN;
-        let took = if p2pkh_hash(self.slab.slice(from.0, from.1, len)).is_some() {
-            bits |= out::P2PKH;
-            self.slab.copy((from.0, from.1 + 3), (rec.0, script_at), 20);
-            20
+    ) -> Option<usize> {
+        let script = self.slab.slice(from.0, from.1, len);
+        let stored = stored_bytes(script);
+        let form = Form::of(script);
+        let mut bits = value_sat | out::COIN | (form as u64) << out::FORM_SHIFT;
+        let (to, took, place) = if stored > INLINE_MAX_BYTES {
+            let block = self.take(stored)?;
+            bits |= out::APART;
+            ((block, 0), 0, block)
         } else {
-            self.slab.put_u32(rec.0, script_at, len as u32);
-            self.slab.copy(from, (rec.0, script_at + 4), len);
-            4 + len
+            ((self.entry(rec, vout).0, script_at), stored, script_at as u32)
         };
+        let (skip, bytes, prefix) = form.cut(len);
+        self.write_prefix(to, prefix, len);
+        self.slab.copy((from.0, from.1 + skip), (to.0, to.1 + prefix), bytes);
         self.put_output(rec, vout, bits);
-        self.slab.put_u32(rec.0, Self::entry(vout) + 8, script_at as u32);
+        self.put_script_at(rec, vout, place);
         self.put_claim(rec, vout, Claim::NONE);
-        took
+        Some(took)
     }
 
-    /// Writes a coin whose script gets a block of its own; false when there is none.
-    pub fn write_coin_apart(&mut self, rec: Rec, vout: u32, value_sat: u64, script: &[u8]) -> bool {
-        let stored = stored_script_bytes(script);
-        let Some(block) = self.slab.alloc(stored) else { return false };
-        let mut bits = value_sat | out::COIN | out::APART;
-        if let Some(hash) = p2pkh_hash(script) {
-            bits |= out::P2PKH;
-            self.slab.slice_mut(block, 0, 20).copy_from_slice(hash);
-        } else {
-            self.slab.put_u32(block, 0, script.len() as u32);
-            self.slab.slice_mut(block, 4, script.len()).copy_from_slice(script);
+    fn write_prefix(&mut self, to: (Handle, usize), prefix: usize, len: usize) {
+        match prefix {
+            1 => self.slab.put_u8(to.0, to.1, len as u8),
+            4 => self.slab.put_u32(to.0, to.1, len as u32),
+            _ => {}
         }
+    }
+
+    fn write_apart(&mut self, lead: usize, script: &[u8]) -> Option<(Handle, Form)> {
+        let form = Form::of(script);
+        let (skip, bytes, prefix) = form.cut(script.len());
+        let block = self.take(lead + prefix + bytes)?;
+        self.write_prefix((block, lead), prefix, script.len());
+        self.slab.slice_mut(block, lead + prefix, bytes).copy_from_slice(&script[skip..][..bytes]);
+        Some((block, form))
+    }
+
+    /// Writes a coin whose script gets a block of its own; false when there is none. Its extent is there.
+    pub fn write_coin_apart(&mut self, rec: Rec, vout: u32, value_sat: u64, script: &[u8]) -> bool {
+        let Some((block, form)) = self.write_apart(0, script) else { return false };
+        let bits = value_sat | out::COIN | out::APART | (form as u64) << out::FORM_SHIFT;
         self.put_output(rec, vout, bits);
-        self.slab.put_u32(rec.0, Self::entry(vout) + 8, block);
+        self.put_script_at(rec, vout, block);
         self.put_claim(rec, vout, Claim::NONE);
         true
     }
 
-    /// Frees the script of an output if it lies apart.
+    /// Gives a coin another script, to be spent from a height on; false when there is no room.
+    pub fn reassign(&mut self, rec: Rec, vout: u32, script: &[u8], from_height: u32) -> bool {
+        let Some((block, form)) = self.write_apart(4, script) else { return false };
+        self.free_script(rec, vout);
+        self.slab.put_u32(block, 0, from_height);
+        let bits = self.output(rec, vout) & !(7 << out::FORM_SHIFT);
+        let form = (form as u64) << out::FORM_SHIFT;
+        self.put_output(rec, vout, bits | form | out::APART | out::REASSIGNED);
+        self.put_script_at(rec, vout, block);
+        true
+    }
+
+    /// Height from which a reassigned coin may be spent.
+    pub fn reassigned_from(&self, rec: Rec, vout: u32) -> u32 {
+        let (_, block) = self.script_at(rec, vout);
+        self.slab.u32(block, 0)
+    }
+
+    /// Frees the script of an output if it lies apart; the output has none from then on.
     pub fn free_script(&mut self, rec: Rec, vout: u32) {
-        let bits = self.output(rec, vout);
-        if bits & out::APART != 0 {
-            let block = self.script_at(rec, vout);
-            let len =
-                if bits & out::P2PKH != 0 { 20 } else { 4 + self.slab.u32(block, 0) as usize };
-            self.slab.free(block, len);
+        let bytes = self.apart_bytes(rec, vout);
+        if bytes > 0 {
+            let (_, block) = self.script_at(rec, vout);
+            self.slab.free(block, bytes);
+            let bits = self.output(rec, vout);
+            self.put_output(rec, vout, bits & !(out::APART | out::REASSIGNED));
+            self.put_script_at(rec, vout, 0);
         }
     }
 
@@ -365,32 +571,51 @@ impl Table {
     pub fn apart_bytes(&self, rec: Rec, vout: u32) -> usize {
         let bits = self.output(rec, vout);
         if bits & out::APART == 0 {
-            0
-        } else if bits & out::P2PKH != 0 {
-            20
+            return 0;
+        }
+        let (block, lead) = self.stored_at(rec, vout, bits);
+        let (_, bytes, prefix) = Self::form(bits).cut(self.long_bytes(block, lead, bits));
+        lead + prefix + bytes
+    }
+
+    #[inline]
+    fn form(bits: u64) -> Form {
+        Form::from_number((bits >> out::FORM_SHIFT) as u8 & 7)
+    }
+
+    /// Bytes of a script that is stored with its length.
+    fn long_bytes(&self, block: Handle, at: usize, bits: u64) -> usize {
+        match Self::form(bits) {
+            Form::Short => self.slab.u8(block, at).into(),
+            Form::Long => self.slab.u32(block, at) as usize,
+            _ => 0,
+        }
+    }
+
+    /// Where a script is stored.
+    #[inline]
+    fn stored_at(&self, rec: Rec, vout: u32, bits: u64) -> (Handle, usize) {
+        let (block, at) = self.script_at(rec, vout);
+        if bits & out::APART == 0 {
+            (block, at as usize)
         } else {
-            4 + self.slab.u32(self.script_at(rec, vout), 0) as usize
+            (at, if bits & out::REASSIGNED == 0 { 0 } else { 4 })
         }
     }
 
     /// The locking script of a coin, put together in `scratch` where it is stored in short.
-    pub fn script<'a>(
-        &'a self,
-        rec: Rec,
-        vout: u32,
-        scratch: &'a mut [u8; P2PKH_BYTES],
-    ) -> &'a [u8] {
+    pub fn script<'a>(&'a self, rec: Rec, vout: u32, scratch: &'a mut Scratch) -> &'a [u8] {
         let bits = self.output(rec, vout);
-        let at = self.script_at(rec, vout);
-        let (block, at) = if bits & out::APART != 0 { (at, 0) } else { (rec.0, at as usize) };
-        if bits & out::P2PKH != 0 {
-            scratch[..3].copy_from_slice(&[0x76, 0xa9, 0x14]);
-            scratch[3..23].copy_from_slice(self.slab.slice(block, at, 20));
-            scratch[23..].copy_from_slice(&[0x88, 0xac]);
-            return scratch;
-        }
-        let len = self.slab.u32(block, at) as usize;
-        self.slab.slice(block, at + 4, len)
+        let (block, at) = self.stored_at(rec, vout, bits);
+        let form = Self::form(bits);
+        let (_, len, prefix) = form.cut(self.long_bytes(block, at, bits));
+        let stored = self.slab.slice(block, at + prefix, len);
+        let Some((front, back)) = form.frame() else { return stored };
+        let end = front.len() + len + back.len();
+        scratch[..front.len()].copy_from_slice(front);
+        scratch[front.len()..][..len].copy_from_slice(stored);
+        scratch[end - back.len()..end].copy_from_slice(back);
+        &scratch[..end]
     }
 
     /// Value of an output.
@@ -398,29 +623,56 @@ impl Table {
         bits & ((1 << out::VALUE_BITS) - 1)
     }
 
-    /// Makes room for more entries in a record that holds single imported coins; its block may change.
-    pub fn grow(&mut self, rec: Rec, outputs: u32) -> Option<Rec> {
+    /// Makes room for output `vout` in a record that holds single imported coins; its block may change. `None` when there is none.
+    pub fn grow(&mut self, rec: Rec, vout: u32) -> Option<Rec> {
         let old = self.outputs(rec);
-        let bytes = HEADER_BYTES + outputs as usize * ENTRY_BYTES;
-        let target = if bytes <= self.record_bytes(rec) {
+        let outputs = old.max(vout + 1);
+        let body = if outputs > EXTENT_OUTPUTS {
+            outputs.div_ceil(EXTENT_OUTPUTS) as usize * 4
+        } else {
+            outputs as usize * ENTRY_BYTES
+        };
+        let spread = old <= EXTENT_OUTPUTS && outputs > EXTENT_OUTPUTS;
+        let target = if !spread && HEADER_BYTES + body <= self.record_bytes(rec) {
             rec
         } else {
-            let room = outputs.next_power_of_two();
-            let txid = self.txid(rec);
-            let new = self.alloc(&txid, 0, room, 0)?;
-            let bytes = self.record_bytes(new) as u32;
-            self.slab.copy((rec.0, 0), (new.0, 0), Self::entry(old));
-            self.slab.put_u32(new.0, RECORD_BYTES, bytes);
-            let place = self.place(&txid).expect("a record that grows stands in the index");
-            self.index.set(place, new.0);
-            self.dealloc(rec);
-            new
+            self.regrow(rec, old, outputs, spread)?
         };
-        for vout in old..outputs {
-            self.write_blank(target, vout);
-        }
         self.put_outputs(target, outputs);
+        let number = vout >> EXTENT_BITS;
+        if outputs > EXTENT_OUTPUTS && self.entry(target, vout).0 == NONE {
+            self.add_extent(target, number, 0)?;
+        }
         Some(target)
+    }
+
+    /// A larger block for a record; `spread` moves its entries into its first extent.
+    fn regrow(&mut self, rec: Rec, old: u32, outputs: u32, spread: bool) -> Option<Rec> {
+        let txid = self.txid(rec);
+        let room = outputs.checked_next_power_of_two()?;
+        let new = self.alloc(&txid, 0, room, 0)?;
+        let bytes = self.record_bytes(new) as u32;
+        let entries = old as usize * ENTRY_BYTES;
+        self.slab.copy((rec.0, 0), (new.0, 0), HEADER_BYTES);
+        self.slab.put_u32(new.0, RECORD_BYTES, bytes);
+        if spread {
+            self.put_outputs(new, outputs);
+            let Some(extent) = self.add_extent(new, 0, 0) else {
+                self.slab.free(new.0, bytes as usize);
+                return None;
+            };
+            self.slab.copy((rec.0, HEADER_BYTES), (extent, EXTENT_HEADER_BYTES), entries);
+        } else if old > EXTENT_OUTPUTS {
+            let handles = old.div_ceil(EXTENT_OUTPUTS) as usize * 4;
+            self.slab.copy((rec.0, HEADER_BYTES), (new.0, HEADER_BYTES), handles);
+        } else {
+            self.slab.copy((rec.0, HEADER_BYTES), (new.0, HEADER_BYTES), entries);
+        }
+        let place = self.place(&txid).expect("a record that grows stands in the index");
+        self.index.set(place, new.0);
+        let bytes = self.record_bytes(rec);
+        self.slab.free(rec.0, bytes);
+        Some(new)
     }
 
     /// A claim for `txid`, with no one waiting.
@@ -432,7 +684,7 @@ impl Table {
         vin: u32,
         block: u32,
     ) -> Option<Claim> {
-        let claim = Claim(self.slab.alloc(CLAIM_BYTES)?);
+        let claim = Claim(self.take(CLAIM_BYTES)?);
         self.slab.slice_mut(claim.0, 0, CLAIM_BYTES).fill(0);
         self.put_holder(claim, txid, validator, ticket, vin, block);
         Some(claim)
