@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod chain;
 pub mod config;
 pub mod counters;
 pub mod datadir;
@@ -17,6 +18,7 @@ pub mod logs;
 pub mod mine;
 pub mod node;
 pub mod run;
+pub mod service;
 pub mod signals;
 pub mod store;
 pub mod topo;

@@ -1,88 +1,270 @@
-//! The tile `store`: keeps the bytes of every accepted transaction until a block has them, and writes released subtrees.
+//! The pool as interfaces see it, and the tile `store` that fills it with the bytes of every accepted transaction.
 //!
-//! In: `shard_pack`, as its second consumer, and `pack_store`. Out: nothing; [`Store::get`] answers the control plane by
-//! transaction id. Bytes go to one append-only file of the data directory, the index stays in memory (44 bytes a transaction)
-//! and is emptied as blocks are written; every released subtree becomes a file `subtrees/ROOT.subtree` in Teranode's format. It
-//! turns on an unpinned thread: it may allocate, and the disk may make it wait. Without a [`Store`] it reads and drops.
+//! In: `shard_pack`, as its second consumer, `pack_store`, and the chain thread's word on what is mined and what came back. Out:
+//! [`Pool`], which answers by transaction id. Bytes go to segment files of the data directory, each removed with its last
+//! transaction; the index stays in memory (about 100 bytes a transaction). The shards bound how many there can be, since every
+//! transaction of the pool has a record there. Every released subtree becomes a file `subtrees/ROOT.subtree` in Teranode's format.
+//! The tile turns on an unpinned thread: it may allocate, and the disk may make it wait. Without a [`Pool`] it reads and drops.
+//!
+//! The tile reads its link on its own time, so the chain thread may know that a transaction is mined before its frag is read
+//! here. Such ids are remembered until the frag comes, and it is passed over.
 
+use crate::service::NodeClock;
 use consensus::hash::MerkleHash;
 use consensus::hash::TxId;
 use consensus::teranode::{Subtree, SubtreeNode};
+use consensus::tx::{Limits, TxLayout, parse_prefix};
 use dataplane::msg::pack_store::SubtreeFrag;
 use dataplane::msg::{Accepted, AcceptedKind};
 use dataplane::tile::{Frag, In, Outs, Tile};
 use dataplane::topo::Wiring;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Bytes gathered before they are written.
 const BUFFER_BYTES: usize = 1 << 20;
+/// A segment file takes no more transactions beyond this.
+const SEGMENT_BYTES: u64 = 256 << 20;
+/// Mined ids whose frags have not been read; more than the links of sixty-four shards hold.
+const AHEAD_MAX: usize = 1 << 18;
+/// Most ancestors [`Pool::ancestors`] walks to.
+pub const ANCESTORS_MAX: usize = 10_000;
+
+/// Where the bytes of a transaction are, and what is known of it.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    segment: u32,
+    len: u32,
+    at: u64,
+    fee_sat: u64,
+    time_s: u32,
+    height: u32,
+}
+
+#[derive(Debug)]
+struct Segment {
+    file: File,
+    path: PathBuf,
+    /// Transactions of the pool in it.
+    live: u64,
+    written: u64,
+}
 
 #[derive(Debug)]
 struct Inner {
-    file: File,
+    directory: PathBuf,
+    segments: BTreeMap<u32, Segment>,
+    /// Number of the segment that is written.
+    current: u32,
+    /// What follows the written bytes of the current segment.
     buffer: Vec<u8>,
-    written: u64,
-    index: HashMap<TxId, (u64, u32)>,
+    index: HashMap<TxId, Entry>,
+    bytes: u64,
+    fees_sat: u64,
+    /// Mined, and the frag not read yet; the queue holds them in order.
+    ahead: HashSet<TxId>,
+    ahead_order: VecDeque<TxId>,
+    tip_height: u32,
+    clock: NodeClock,
     failure: Option<io::Error>,
     subtrees: PathBuf,
 }
 
 impl Inner {
-    fn put(&mut self, txid: TxId, tx: &[u8]) {
-        let at = self.written + self.buffer.len() as u64;
+    fn put(&mut self, txid: TxId, tx: &[u8], fee_sat: u64) {
+        if self.ahead.remove(&txid) || self.index.contains_key(&txid) {
+            return;
+        }
+        let segment = self.current;
+        let written = match self.segments.get_mut(&segment) {
+            Some(current) => {
+                current.live += 1;
+                current.written
+            }
+            None => 0,
+        };
+        let at = written + self.buffer.len() as u64;
         self.buffer.extend_from_slice(tx);
-        self.index.insert(txid, (at, tx.len() as u32));
+        let time_s = self.clock.now_s() as u32;
+        let height = self.tip_height;
+        let entry = Entry { segment, at, len: tx.len() as u32, fee_sat, time_s, height };
+        self.index.insert(txid, entry);
+        self.bytes += tx.len() as u64;
+        self.fees_sat += fee_sat;
         if self.buffer.len() >= BUFFER_BYTES {
             self.flush();
         }
     }
 
     fn flush(&mut self) {
-        match self.file.write_all(&self.buffer) {
+        let Some(current) = self.segments.get_mut(&self.current) else { return };
+        match current.file.write_all_at(&self.buffer, current.written) {
             Ok(()) => {
-                self.written += self.buffer.len() as u64;
+                current.written += self.buffer.len() as u64;
                 self.buffer.clear();
+                if current.written >= SEGMENT_BYTES
+                    && let Err(error) = self.begin()
+                {
+                    self.failure = Some(error);
+                }
             }
             // Kept in memory and tried again; whoever asks next is told.
             Err(error) => self.failure = Some(error),
         }
     }
-}
 
-/// The store as the control plane sees it.
-#[derive(Clone, Debug)]
-pub struct Store(Arc<Mutex<Inner>>);
-
-impl Store {
-    /// Creates `accepted.tx` and `subtrees/` in `directory`.
-    pub fn create(directory: &Path) -> io::Result<Self> {
-        let path = directory.join("accepted.tx");
-        let file = File::options().create(true).truncate(true).read(true).write(true).open(path)?;
-        let subtrees = directory.join("subtrees");
-        std::fs::create_dir_all(&subtrees)?;
-        let (buffer, index) = (Vec::with_capacity(BUFFER_BYTES * 2), HashMap::new());
-        let inner = Inner { file, buffer, written: 0, index, failure: None, subtrees };
-        Ok(Self(Arc::new(Mutex::new(inner))))
+    /// Begins the next segment.
+    fn begin(&mut self) -> io::Result<()> {
+        let number = self.segments.last_key_value().map_or(0, |(n, _)| n + 1);
+        let path = self.directory.join(format!("accepted-{number:05}.tx"));
+        let mut options = File::options();
+        let file = options.create(true).truncate(true).read(true).write(true).open(&path)?;
+        self.segments.insert(number, Segment { file, path, live: 0, written: 0 });
+        let before = std::mem::replace(&mut self.current, number);
+        self.drop_if_empty(before);
+        Ok(())
     }
 
-    /// The transaction, raw format; `None` if it was not accepted or is forgotten.
-    pub fn get(&self, txid: &TxId) -> io::Result<Option<Vec<u8>>> {
-        let mut inner = self.lock();
-        if let Some(failure) = inner.failure.take() {
+    fn drop_if_empty(&mut self, number: u32) {
+        let is_empty = self.segments.get(&number).is_some_and(|s| s.live == 0);
+        if !is_empty {
+            return;
+        }
+        if number != self.current {
+            if let Some(segment) = self.segments.remove(&number)
+                && let Err(error) = std::fs::remove_file(&segment.path)
+            {
+                self.failure = Some(error);
+            }
+        } else if let Some(current) = self.segments.get_mut(&number) {
+            // Nothing in it is needed: begin it anew.
+            current.written = 0;
+            self.buffer.clear();
+        }
+    }
+
+    fn remove(&mut self, txid: &TxId) -> bool {
+        let Some(entry) = self.index.remove(txid) else { return false };
+        self.bytes -= u64::from(entry.len);
+        self.fees_sat -= entry.fee_sat;
+        if let Some(segment) = self.segments.get_mut(&entry.segment) {
+            segment.live -= 1;
+        }
+        self.drop_if_empty(entry.segment);
+        true
+    }
+
+    fn read(&mut self, entry: &Entry) -> io::Result<Vec<u8>> {
+        if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
-        let Some(&(at, len)) = inner.index.get(txid) else { return Ok(None) };
-        let mut tx = vec![0; len as usize];
-        match at.checked_sub(inner.written) {
-            Some(at) => tx.copy_from_slice(&inner.buffer[at as usize..][..len as usize]),
-            None => inner.file.read_exact_at(&mut tx, at)?,
+        let mut tx = vec![0; entry.len as usize];
+        let segment = self.segments.get(&entry.segment).ok_or(io::ErrorKind::NotFound)?;
+        match entry.at.checked_sub(segment.written) {
+            Some(at) => tx.copy_from_slice(&self.buffer[at as usize..][..entry.len as usize]),
+            None => segment.file.read_exact_at(&mut tx, entry.at)?,
         }
-        Ok(Some(tx))
+        Ok(tx)
+    }
+
+    /// Remembers a mined transaction whose frag is still to be read.
+    fn remember_ahead(&mut self, txid: TxId) {
+        if !self.ahead.insert(txid) {
+            return;
+        }
+        self.ahead_order.push_back(txid);
+        if self.ahead_order.len() > AHEAD_MAX
+            && let Some(oldest) = self.ahead_order.pop_front()
+        {
+            self.ahead.remove(&oldest);
+        }
+    }
+}
+
+/// A transaction of the pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolTx {
+    /// Raw format.
+    pub raw: Vec<u8>,
+    /// Its fee.
+    pub fee_sat: u64,
+    /// Bytes of the raw format.
+    pub size_bytes: u32,
+    /// When it was accepted, seconds since 1970.
+    pub time_s: u32,
+    /// Height of the tip at that time.
+    pub height: u32,
+}
+
+/// Accepted transactions that no block has. Clones see the same pool.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    inner: Arc<Mutex<Inner>>,
+    /// Grows with every change.
+    updated: Arc<AtomicU64>,
+    dropped_bytes: u64,
+}
+
+impl Pool {
+    /// An empty pool with its files in `directory`; what an earlier run left there is removed.
+    pub fn create(directory: &Path, clock: NodeClock) -> io::Result<Self> {
+        let subtrees = directory.join("subtrees");
+        std::fs::create_dir_all(&subtrees)?;
+        let directory = directory.join("pool");
+        std::fs::create_dir_all(&directory)?;
+        let mut dropped_bytes = 0;
+        for old in std::fs::read_dir(&directory)? {
+            let old = old?;
+            dropped_bytes += old.metadata()?.len();
+            std::fs::remove_file(old.path())?;
+        }
+        let mut inner = Inner {
+            directory,
+            segments: BTreeMap::new(),
+            current: 0,
+            buffer: Vec::with_capacity(BUFFER_BYTES * 2),
+            index: HashMap::new(),
+            bytes: 0,
+            fees_sat: 0,
+            ahead: HashSet::new(),
+            ahead_order: VecDeque::new(),
+            tip_height: 0,
+            clock,
+            failure: None,
+            subtrees,
+        };
+        inner.begin()?;
+        let updated = Arc::new(AtomicU64::new(0));
+        Ok(Self { inner: Arc::new(Mutex::new(inner)), updated, dropped_bytes })
+    }
+
+    /// Bytes of an earlier run's pool that were removed at the start.
+    pub fn dropped_bytes(&self) -> u64 {
+        self.dropped_bytes
+    }
+
+    /// The transaction; `None` if it is not in the pool. May read a file.
+    pub fn get(&self, txid: &TxId) -> io::Result<Option<PoolTx>> {
+        let mut inner = self.lock();
+        let Some(entry) = inner.index.get(txid).copied() else { return Ok(None) };
+        let raw = inner.read(&entry)?;
+        let Entry { len: size_bytes, fee_sat, time_s, height, .. } = entry;
+        Ok(Some(PoolTx { raw, fee_sat, size_bytes, time_s, height }))
+    }
+
+    /// Whether the transaction is in the pool.
+    pub fn contains(&self, txid: &TxId) -> bool {
+        self.lock().index.contains_key(txid)
+    }
+
+    /// Ids of all transactions, in no order.
+    pub fn txids(&self) -> Vec<TxId> {
+        self.lock().index.keys().copied().collect()
     }
 
     /// Transactions held.
@@ -95,9 +277,100 @@ impl Store {
         self.len() == 0
     }
 
-    /// Drops the index entry of a transaction that a block file holds.
-    pub fn forget(&self, txid: &TxId) {
-        self.lock().index.remove(txid);
+    /// Bytes of all transactions.
+    pub fn bytes(&self) -> u64 {
+        self.lock().bytes
+    }
+
+    /// Fees of all transactions.
+    pub fn fees_sat(&self) -> u64 {
+        self.lock().fees_sat
+    }
+
+    /// A number that grows with every change.
+    pub fn updated(&self) -> u64 {
+        self.updated.load(Ordering::Relaxed)
+    }
+
+    /// Transactions of the pool that this one spends from; empty if it is not in the pool.
+    pub fn parents(&self, txid: &TxId) -> io::Result<Vec<TxId>> {
+        let Some(tx) = self.get(txid)? else { return Ok(Vec::new()) };
+        let mut parents = Vec::new();
+        let mut layout = TxLayout::new();
+        if let Ok(view) = parse_prefix(&tx.raw, &mut layout, Limits::CONSENSUS) {
+            let inner = self.lock();
+            for input in view.inputs() {
+                let parent = input.prev.txid;
+                if inner.index.contains_key(&parent) && !parents.contains(&parent) {
+                    parents.push(parent);
+                }
+            }
+        }
+        Ok(parents)
+    }
+
+    /// Everything in the pool this transaction depends on, at most [`ANCESTORS_MAX`].
+    pub fn ancestors(&self, txid: &TxId) -> io::Result<Vec<TxId>> {
+        let mut found = Vec::new();
+        let mut seen = HashSet::from([*txid]);
+        let mut open = vec![*txid];
+        while let Some(next) = open.pop() {
+            for parent in self.parents(&next)? {
+                if found.len() < ANCESTORS_MAX && seen.insert(parent) {
+                    found.push(parent);
+                    open.push(parent);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// These are in a connected block.
+    pub(crate) fn mined<'a>(&self, txids: impl IntoIterator<Item = &'a TxId>) {
+        let mut inner = self.lock();
+        for txid in txids {
+            if !inner.remove(txid) {
+                inner.remember_ahead(*txid);
+            }
+        }
+        self.changed();
+    }
+
+    /// A block is disconnected: its transactions are mined no more. Those that came back are given to [`Pool::restore`].
+    pub(crate) fn unmined<'a>(&self, txids: impl IntoIterator<Item = &'a TxId>) {
+        let mut inner = self.lock();
+        for txid in txids {
+            inner.ahead.remove(txid);
+        }
+    }
+
+    /// A transaction of a disconnected block is in the pool again.
+    pub(crate) fn restore(&self, txid: TxId, tx: &[u8], fee_sat: u64) {
+        self.lock().put(txid, tx, fee_sat);
+        self.changed();
+    }
+
+    /// The tip, as transactions that come from now on shall say.
+    pub(crate) fn set_tip_height(&self, height: u32) {
+        self.lock().tip_height = height;
+        self.changed();
+    }
+
+    fn accepted(&self, accepted: &Accepted<'_>) {
+        let mut inner = self.lock();
+        match accepted.kind {
+            AcceptedKind::Pool => inner.put(accepted.txid, accepted.tx, accepted.fee_sat),
+            AcceptedKind::Block => return,
+            AcceptedKind::Evicted => {
+                inner.remove(&accepted.txid);
+            }
+        }
+        drop(inner);
+        self.changed();
+    }
+
+    fn changed(&self) {
+        self.updated.fetch_add(1, Ordering::Relaxed);
     }
 
     fn write_subtree(&self, subtree: &Subtree) {
@@ -111,7 +384,7 @@ impl Store {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().expect("no holder of this lock panics")
+        self.inner.lock().expect("no holder of this lock panics")
     }
 }
 
@@ -126,27 +399,23 @@ struct Coming {
 /// The tile.
 #[derive(Debug)]
 pub struct StoreTile {
-    store: Option<Store>,
+    pool: Option<Pool>,
     coming: Option<Coming>,
     rows: Vec<&'static str>,
 }
 
 impl StoreTile {
-    /// Fills `store`, if there is one.
-    pub fn new(store: Option<Store>, wiring: &Wiring) -> Self {
-        Self { store, coming: None, rows: wiring.input_rows() }
+    /// Fills `pool`, if there is one.
+    pub fn new(pool: Option<Pool>, wiring: &Wiring) -> Self {
+        Self { pool, coming: None, rows: wiring.input_rows() }
     }
 
     fn accepted(&mut self, bytes: &[u8]) {
         let accepted = Accepted::decode(bytes).unwrap_or_else(|| {
             panic!("shard_pack carried {} bytes that are no accepted transaction", bytes.len())
         });
-        let Some(store) = &self.store else { return };
-        match accepted.kind {
-            AcceptedKind::Pool | AcceptedKind::Block => {
-                store.lock().put(accepted.txid, accepted.tx);
-            }
-            AcceptedKind::Evicted => store.forget(&accepted.txid),
+        if let Some(pool) = &self.pool {
+            pool.accepted(&accepted);
         }
     }
 
@@ -173,8 +442,8 @@ impl StoreTile {
                 }));
                 if coming.subtree.nodes.len() == coming.leaves {
                     let whole = self.coming.take().map(|c| c.subtree);
-                    if let (Some(store), Some(subtree)) = (&self.store, whole) {
-                        store.write_subtree(&subtree);
+                    if let (Some(pool), Some(subtree)) = (&self.pool, whole) {
+                        pool.write_subtree(&subtree);
                     }
                 }
             }
@@ -202,21 +471,70 @@ impl Tile for StoreTile {
 mod tests {
     use super::*;
 
+    fn id(i: u32) -> TxId {
+        TxId::of(&i.to_le_bytes())
+    }
+
+    fn bytes(i: u32) -> Vec<u8> {
+        i.to_le_bytes().repeat(1 + i as usize % 700)
+    }
+
+    fn put(pool: &Pool, i: u32) {
+        pool.lock().put(id(i), &bytes(i), u64::from(i));
+    }
+
     #[test]
     fn bytes_come_back_from_the_buffer_and_from_the_file() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let store = Store::create(dir.path()).expect("a new store");
-        let tx = |i: u32| i.to_le_bytes().repeat(1 + i as usize % 700);
+        let clock = NodeClock::new();
+        clock.set_mock_s(Some(1_000));
+        let pool = Pool::create(dir.path(), clock).expect("a new pool");
+        pool.set_tip_height(9);
+        (0..2_000).for_each(|i| put(&pool, i));
+        assert!(pool.lock().segments[&0].written > 0, "some are in the file, some are not");
         for i in 0..2_000u32 {
-            store.lock().put(TxId::of(&i.to_le_bytes()), &tx(i));
+            let got = pool.get(&id(i)).expect("readable").expect("there");
+            assert_eq!((got.raw, got.fee_sat), (bytes(i), u64::from(i)));
+            assert_eq!((got.time_s, got.height), (1_000, 9));
         }
-        assert!(store.lock().written > 0, "some are in the file, some are not");
-        for i in 0..2_000u32 {
-            let got = store.get(&TxId::of(&i.to_le_bytes())).expect("readable");
-            assert_eq!(got, Some(tx(i)));
-        }
-        store.forget(&TxId::of(&7u32.to_le_bytes()));
-        assert_eq!(store.get(&TxId::of(&7u32.to_le_bytes())).expect("readable"), None);
-        assert_eq!(store.len(), 1_999);
+        let (all, fees) = (pool.bytes(), pool.fees_sat());
+        pool.mined([&id(7)]);
+        assert_eq!(pool.get(&id(7)).expect("readable"), None);
+        assert_eq!((pool.len(), pool.fees_sat()), (1_999, fees - 7));
+        assert_eq!(pool.bytes(), all - bytes(7).len() as u64);
+    }
+
+    #[test]
+    fn a_transaction_mined_before_its_frag_was_read_does_not_appear() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let pool = Pool::create(dir.path(), NodeClock::new()).expect("a new pool");
+        pool.mined([&id(1), &id(2)]);
+        put(&pool, 1);
+        assert_eq!(pool.len(), 0);
+        pool.unmined([&id(2)]);
+        put(&pool, 2);
+        put(&pool, 1);
+        assert_eq!(pool.len(), 2, "a later acceptance counts");
+    }
+
+    #[test]
+    fn segments_go_with_their_last_transaction_and_a_new_pool_is_empty() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let pool = Pool::create(dir.path(), NodeClock::new()).expect("a new pool");
+        let files = || std::fs::read_dir(dir.path().join("pool")).expect("a directory").count();
+        (0..500).for_each(|i| put(&pool, i));
+        pool.lock().flush();
+        pool.lock().begin().expect("a second segment");
+        (500..1_000).for_each(|i| put(&pool, i));
+        assert_eq!(files(), 2);
+        pool.mined((0..500).map(id).collect::<Vec<_>>().iter());
+        assert_eq!(files(), 1);
+        assert_eq!(pool.get(&id(700)).expect("readable").expect("there").raw, bytes(700));
+        pool.mined((500..1_000).map(id).collect::<Vec<_>>().iter());
+        put(&pool, 3_000);
+        assert_eq!(pool.get(&id(3_000)).expect("readable").expect("there").raw, bytes(3_000));
+        pool.lock().flush();
+        let again = Pool::create(dir.path(), NodeClock::new()).expect("a new pool");
+        assert!(again.is_empty() && again.dropped_bytes() > 0);
     }
 }

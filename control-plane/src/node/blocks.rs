@@ -58,8 +58,9 @@ impl Node {
         self.connect_ours(&txs[0], coinbase_txid, candidate.id, &ranges)?;
         self.tip.advance(&header);
         self.set_pool()?;
-        if let Some(store) = &self.store {
-            txids.iter().for_each(|txid| store.forget(txid));
+        if let Some(pool) = &self.pool {
+            pool.mined(&txids);
+            pool.set_tip_height(height);
         }
         Ok(Mined { height, raw, candidate_ms })
     }
@@ -87,15 +88,15 @@ impl Node {
     /// The bytes of an accepted transaction. The store reads the same link as pack and may be a moment behind.
     fn stored(&mut self, txid: &TxId) -> Result<Vec<u8>, NodeError> {
         let deadline = Instant::now() + ANSWER_TIMEOUT;
-        let store = self.store.clone().ok_or(NodeError::NotStored { txid: *txid })?;
+        let pool = self.pool.clone().ok_or(NodeError::NotStored { txid: *txid })?;
         loop {
-            let got = store.get(txid).map_err(|source| NodeError::File {
+            let got = pool.get(txid).map_err(|source| NodeError::File {
                 doing: "reading",
                 path: PathBuf::from("accepted.tx"),
                 source,
             })?;
             match got {
-                Some(tx) => return Ok(tx),
+                Some(tx) => return Ok(tx.raw),
                 None if Instant::now() > deadline => {
                     return Err(NodeError::NotStored { txid: *txid });
                 }

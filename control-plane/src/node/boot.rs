@@ -3,7 +3,8 @@
 use super::links::{Drive, take_ends};
 use super::{Node, NodeError};
 use crate::mine::Tip;
-use crate::store::{Store, StoreTile};
+use crate::service::NodeClock;
+use crate::store::{Pool, StoreTile};
 use crate::topology::{self, Ingest};
 use consensus::params::ChainParams;
 use dataplane::driver::{Crew, spin};
@@ -44,6 +45,8 @@ pub struct NodeOptions {
     pub policy: dataplane::validate::Policy,
     /// Who verifies signatures; `None`: the fastest kernel of this machine.
     pub verifier: Option<sigbatch::Backend>,
+    /// What time it is.
+    pub clock: NodeClock,
     /// Whether accepted transactions are kept for blocks (a pipeline benchmark does without).
     pub store: bool,
     /// Most transactions a shard holds.
@@ -68,6 +71,7 @@ impl NodeOptions {
             bounds: dataplane::validate::Bounds::default(),
             policy: dataplane::validate::Policy::default(),
             verifier: None,
+            clock: NodeClock::new(),
             store: true,
             shard_transactions_max: 1 << 22,
             shard_slab_bytes: 4 << 30,
@@ -95,16 +99,16 @@ impl Node {
         let clock = HostClock::start();
         let mut crew = Crew::new(plan.build(&build)?, clock.clone());
         let remote = Remote::default();
-        let store = if options.store {
+        let pool = if options.store {
             let path = directory.clone();
-            let fail = |source| NodeError::File { doing: "creating the store in", path, source };
-            Some(Store::create(&directory).map_err(fail)?)
+            let fail = |source| NodeError::File { doing: "creating the pool in", path, source };
+            Some(Pool::create(&directory, options.clock.clone()).map_err(fail)?)
         } else {
             None
         };
         let (signatures, hashes) =
             (verifier(options.verifier).kernel(), sigbatch::Hasher::new().kernel());
-        seat(&mut crew, &options, &partition, &mut rng, &remote, store.as_ref())?;
+        seat(&mut crew, &options, &partition, &mut rng, &remote, pool.as_ref())?;
         let ends = take_ends(&mut crew, options.ingest, &partition)?;
         let (loads, machine) = crew.loads()?;
         let spin = spin::SpinOptions::for_machine(loads.len());
@@ -134,7 +138,7 @@ impl Node {
             params: options.params,
             ends,
             tip,
-            store,
+            pool,
             remote,
             kernel: format!("{}, {}", signatures.name, hashes.name),
             notes,
@@ -173,7 +177,7 @@ fn seat(
     partition: &Partition,
     rng: &mut Rng,
     remote: &Remote,
-    store: Option<&Store>,
+    pool: Option<&Pool>,
 ) -> Result<(), NodeError> {
     let validate = dataplane::validate::Config {
         partition: partition.clone(),
@@ -215,6 +219,6 @@ fn seat(
     if options.ingest == Ingest::Replay {
         crew.seat(|_| Replay::new(remote.clone(), partition.clone(), REPLAY_WINDOW))?;
     }
-    crew.seat(|wiring| StoreTile::new(store.cloned(), wiring))?;
+    crew.seat(|wiring| StoreTile::new(pool.cloned(), wiring))?;
     Ok(())
 }

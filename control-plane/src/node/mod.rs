@@ -15,7 +15,8 @@ pub use links::SubmitEnds;
 
 use crate::counters::Counters;
 use crate::mine::Tip;
-use crate::store::Store;
+use crate::service::CountersReader;
+use crate::store::Pool;
 use consensus::hash::TxId;
 use consensus::params::ChainParams;
 use consensus::tx::OutPoint;
@@ -152,7 +153,7 @@ pub struct Node {
     pub(crate) params: ChainParams,
     pub(crate) ends: Ends,
     tip: Tip,
-    store: Option<Store>,
+    pool: Option<Pool>,
     remote: Remote,
     kernel: String,
     notes: Vec<String>,
@@ -185,6 +186,16 @@ impl Node {
     /// A reading of all counters.
     pub fn counters(&self) -> Counters {
         Counters::read(self.drive.metrics(), self.clock.now())
+    }
+
+    /// Reads the counters from any thread.
+    pub fn counters_reader(&self) -> CountersReader {
+        CountersReader::new(self.drive.metrics().clone(), self.clock.clone())
+    }
+
+    /// Accepted transactions that no block has; `None` where they are not kept.
+    pub fn pool(&self) -> Option<Pool> {
+        self.pool.clone()
     }
 
     /// Starts a replay on the tile of that name (needs [`Ingest::Replay`]).
