@@ -175,6 +175,8 @@ pub struct Candidate {
     pub min_time_s: u32,
     /// The version a solution has unless it says otherwise.
     pub version: i32,
+    /// The coinbase that is used where the miner brings none: raw, whole, paying `coinbase_value_sat`.
+    pub coinbase: Vec<u8>,
     /// Siblings from the coinbase up, lowest first.
     pub branch: Vec<[u8; 32]>,
     /// Transactions, the coinbase included.
