@@ -21,6 +21,7 @@ pub mod run;
 pub mod service;
 pub mod signals;
 pub mod store;
+pub mod submit;
 pub mod topo;
 pub mod topology;
 pub mod verify_block;

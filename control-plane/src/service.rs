@@ -7,6 +7,7 @@
 use crate::chain::Chain;
 use crate::counters::Counters;
 use crate::store::Pool;
+use crate::submit::Submit;
 use consensus::params::ChainParams;
 use dataplane::metrics::Metrics;
 use dataplane::time::{Clock, HostClock};
@@ -18,6 +19,8 @@ use tokio::sync::watch;
 /// Handles to the parts of a running node.
 #[derive(Clone, Debug)]
 pub struct Service {
+    /// Takes transactions.
+    pub submit: Submit,
     /// Headers, blocks, mining.
     pub chain: Chain,
     /// Accepted transactions that no block has.

@@ -10,6 +10,7 @@ use dataplane::stem::Turnable;
 use dataplane::tile::Stamp;
 use dataplane::time::HostClock;
 use dataplane::topo::{ExternalIn, ExternalOut};
+use ring::park::Parker;
 use std::time::{Duration, Instant};
 
 /// The ends of the control plane's own links.
@@ -36,6 +37,8 @@ pub struct SubmitEnds {
     pub submit_validate: Vec<ExternalOut>,
     /// From each validator.
     pub validate_submit: Vec<ExternalIn>,
+    /// Where the sender may sleep until a verdict comes.
+    pub parker: Parker,
     /// Which validator a transaction falls to ([`Partition::validator_of_bytes`]), by its first outpoint.
     pub partition: Partition,
 }
@@ -128,17 +131,20 @@ pub(super) fn take_ends(
     let (mut outs, mut ins) = (control.outs, control.ins);
     outs.extend(block.outs);
     ins.extend(block.ins);
+    let mut parker = None;
     if ingest == Ingest::Control {
         let submit = crew.external("submit", 0)?;
         outs.extend(submit.outs);
         ins.extend(submit.ins);
+        parker = Some(submit.parker);
     }
     let is_of = |name: &str, row: &str| name.split(':').next() == Some(row);
     let mut out = |row: &str| outs.extract_if(.., |o| is_of(&o.name, row)).collect::<Vec<_>>();
     let mut input = |row: &str| ins.extract_if(.., |i| is_of(&i.name, row)).collect::<Vec<_>>();
-    let submit = (ingest == Ingest::Control).then(|| SubmitEnds {
+    let submit = parker.map(|parker| SubmitEnds {
         submit_validate: out("submit_validate"),
         validate_submit: input("validate_submit"),
+        parker,
         partition: partition.clone(),
     });
     Ok(Ends {

@@ -90,13 +90,16 @@ pub struct IngestHeader {
     pub block: u32,
     /// Place in the block; 0 is the coinbase.
     pub index: u32,
-    /// Reserved, zero.
+    /// [`Self::TELL_ORPHAN`], else zero.
     pub flags: u32,
 }
 
 impl IngestHeader {
     /// Bytes in front of the transaction.
     pub const LEN: usize = 24;
+    /// The sender waits for the verdict and wants to hear of a missing parent: if the transaction is still an orphan after
+    /// `Bounds::orphan_told_ns`, this copy ends with `MissingInput`. The transaction itself stays in the orphan pool.
+    pub const TELL_ORPHAN: u32 = 1;
 
     /// Writes the header to the front of `out`.
     pub fn write(&self, out: &mut [u8]) {

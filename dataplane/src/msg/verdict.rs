@@ -37,7 +37,8 @@ pub enum TxVerdict {
     TooCostly = 13,
     /// The extended format claimed a coin that is not the real one.
     CoinMismatch = 14,
-    /// In a block: an input does not exist on that chain.
+    /// An input does not exist: in a block, on that chain; in the pool, the parent did not come while the sender waited (only with
+    /// `IngestHeader::TELL_ORPHAN`; the transaction may still be accepted when it comes).
     MissingInput = 15,
     /// An input is locked.
     Locked = 16,

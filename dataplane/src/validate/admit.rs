@@ -76,6 +76,7 @@ impl Coordinator {
             block: header.block,
             born,
             claims: 0,
+            tell_orphan: header.flags & IngestHeader::TELL_ORPHAN != 0,
             next: NONE,
         };
         let closed = header.block != 0 && self.open_block(header.block).is_none();

@@ -43,6 +43,8 @@ pub struct Bounds {
     pub orphans_per_source_max: u32,
     /// An orphan older than this is dropped.
     pub orphan_age_max_ns: u64,
+    /// How long a sender that waits for its verdict waits for a missing parent.
+    pub orphan_told_ns: u64,
     /// How long a missing parent may still be on its way through another coordinator before its child is an orphan; 0: not.
     pub parent_grace_ns: u64,
     /// Offered copies without a verdict, beyond one a transaction.
@@ -78,6 +80,7 @@ impl Default for Bounds {
             orphan_bytes_max: 32 << 20,
             orphans_per_source_max: 2_048,
             orphan_age_max_ns: 1_200_000_000_000,
+            orphan_told_ns: 250_000_000,
             parent_grace_ns: 50_000_000,
             joined_max: 8_192,
             medium_max: 256,
@@ -103,6 +106,7 @@ impl Bounds {
             orphan_bytes_max: 1 << 18,
             orphans_per_source_max: 16,
             orphan_age_max_ns: 10_000_000_000,
+            orphan_told_ns: 1_000_000_000,
             parent_grace_ns: 0,
             joined_max: 64,
             medium_max: 4,

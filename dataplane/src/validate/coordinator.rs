@@ -129,6 +129,8 @@ pub(super) struct Coordinator {
     pub runs: u32,
     /// In the order of their ends.
     pub graces: VecDeque<Grace>,
+    /// Orphans whose senders wait to be told.
+    pub tells: VecDeque<Grace>,
     pub orphans: Vec<u32>,
     pub orphan_bytes: u64,
     pub orphan_scan: usize,
@@ -186,7 +188,15 @@ impl Coordinator {
             works,
             free_works: [ids(0, small), ids(small, medium), ids(small + medium, large)],
             offers: vec![
-                Offer { token: 0, source: 0, block: 0, born: 0, claims: 0, next: NONE };
+                Offer {
+                    token: 0,
+                    source: 0,
+                    block: 0,
+                    born: 0,
+                    claims: 0,
+                    tell_orphan: false,
+                    next: NONE,
+                };
                 offers
             ],
             free_offers: ids(0, offers),
@@ -220,6 +230,7 @@ impl Coordinator {
             now_ns: 0,
             runs: 0,
             graces: VecDeque::with_capacity(b.transactions_max as usize / 2 + 1),
+            tells: VecDeque::with_capacity(b.orphans_max as usize),
             orphans: Vec::with_capacity(b.orphans_max as usize),
             orphan_bytes: 0,
             orphan_scan: 0,
@@ -446,6 +457,33 @@ impl Coordinator {
         s.offers = offer.next;
         if s.offers == NONE {
             s.offers_last = NONE;
+        }
+        self.free_offers.push(at);
+        if s.is_orphan {
+            self.counts.orphan_offers -= 1;
+        } else {
+            self.counts.offers_in_flight -= 1;
+        }
+        Some(offer)
+    }
+
+    /// Takes the copies off a slot's list whose senders want to hear of a missing parent, first to last; gives one at a time.
+    pub fn pop_tell_orphan(&mut self, slot: u32) -> Option<Offer> {
+        let (mut before, mut at) = (NONE, self.slots[slot as usize].offers);
+        while at != NONE && !self.offers[at as usize].tell_orphan {
+            (before, at) = (at, self.offers[at as usize].next);
+        }
+        if at == NONE {
+            return None;
+        }
+        if before == NONE {
+            return self.pop_offer(slot);
+        }
+        let offer = self.offers[at as usize];
+        self.offers[before as usize].next = offer.next;
+        let s = &mut self.slots[slot as usize];
+        if s.offers_last == at {
+            s.offers_last = before;
         }
         self.free_offers.push(at);
         if s.is_orphan {

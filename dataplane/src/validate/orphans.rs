@@ -18,7 +18,7 @@ fn bucket(source: u32) -> usize {
     (source.wrapping_mul(0x9e37_79b1) >> 20) as usize % SOURCE_BUCKETS
 }
 
-/// A transaction whose parent is given a moment before it counts as missing.
+/// A transaction whose parent is given a moment: before it counts as missing, or before its sender is told that it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grace {
     slot: u32,
@@ -116,7 +116,49 @@ impl Coordinator {
         if !watches {
             s.ops.add(Ops::WATCH);
         }
+        self.tell_later(slot);
         self.release(slot);
+    }
+
+    /// The copies of an orphan whose senders wait are answered after a moment; at once if too many are to be.
+    fn tell_later(&mut self, slot: u32) {
+        let s = &self.slots[slot as usize];
+        let (attempt, mut at) = (s.attempt, s.offers);
+        while at != NONE && !self.offers[at as usize].tell_orphan {
+            at = self.offers[at as usize].next;
+        }
+        if at == NONE {
+            return;
+        }
+        if self.tells.len() == self.tells.capacity() {
+            return self.tell(slot);
+        }
+        let until_ns = self.now_ns + self.cfg.bounds.orphan_told_ns;
+        self.tells.push_back(Grace { slot, attempt, until_ns });
+    }
+
+    /// Answers the copies whose senders wait; the orphan stays.
+    fn tell(&mut self, slot: u32) {
+        let vin = self.slots[slot as usize].wait_vin;
+        let parent = self.view(slot).prev(vin as usize).txid;
+        let txid = self.slots[slot as usize].txid;
+        while let Some(offer) = self.pop_tell_orphan(slot) {
+            self.emit(&offer, TxVerdict::MissingInput, 0, vin, 0, txid, parent);
+        }
+    }
+
+    /// Those whose parents did not come while their senders waited are told of it.
+    fn end_waits(&mut self) {
+        while let Some(wait) = self.tells.front().copied() {
+            if wait.until_ns > self.now_ns || self.verdicts.len() >= self.verdicts.capacity() / 2 {
+                break;
+            }
+            self.tells.pop_front();
+            let s = &self.slots[wait.slot as usize];
+            if s.attempt == wait.attempt && s.phase == Phase::Orphan {
+                self.tell(wait.slot);
+            }
+        }
     }
 
     /// Takes a slot out of the list of orphans.
@@ -175,6 +217,7 @@ impl Coordinator {
     pub fn tick(&mut self, now_ns: u64) {
         self.now_ns = now_ns;
         self.end_graces();
+        self.end_waits();
         let age_max = self.cfg.bounds.orphan_age_max_ns;
         for _ in 0..AGED_PER_TICK_MAX.min(self.orphans.len()) {
             if self.orphans.is_empty() {

@@ -162,6 +162,8 @@ pub(super) struct Offer {
     pub born: u32,
     /// Keyed digest of the coins the copy claims; 0 for a raw copy.
     pub claims: u64,
+    /// Its sender wants to hear of a missing parent.
+    pub tell_orphan: bool,
     pub next: u32,
 }
 
