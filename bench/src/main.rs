@@ -5,9 +5,12 @@
 #![forbid(unsafe_code)]
 
 mod consensus;
+mod hostile;
 mod instructions;
+mod nodes;
 mod oracle;
 mod pipeline;
+mod rate;
 mod ring;
 mod rng;
 mod sigs;
@@ -38,6 +41,10 @@ enum Command {
     Consensus(consensus::Args),
     /// Accepted transactions a second, beside the roofline of the kernels
     Pipeline(pipeline::Args),
+    /// A running node under everything that is no request, beside honest load
+    Hostile(hostile::Args),
+    /// Accepted transactions a second of SV Node and of ours, as a stranger's script sees them
+    Rate(rate::Args),
     /// A link beside rtrb, crossbeam and std: nanoseconds and instructions a message
     Ring(ring::Args),
     Sig(sigs::SigArgs),
@@ -52,6 +59,8 @@ fn main() -> ExitCode {
         Command::Oracle(args) => oracle::main(&args),
         Command::Consensus(args) => consensus::main(&args),
         Command::Pipeline(args) => pipeline::main(&args),
+        Command::Hostile(args) => hostile::main(&args),
+        Command::Rate(args) => rate::main(&args),
         Command::Ring(args) => ring::main(&args),
         Command::Sig(args) => sigs::sig(&args),
         Command::FuzzSig(args) => sigs::fuzz(&args),

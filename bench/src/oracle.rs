@@ -85,7 +85,7 @@ pub fn main(args: &Args) -> ExitCode {
     let seed = args.seed.unwrap_or_else(fresh_seed);
     eprintln!("seed {seed}: `bench oracle --cases {} --seed {seed}` replays this", args.cases);
     let mut evidence = Evidence::new("bench-oracle/1", seed);
-    let mut oracle = match node::SvNode::start() {
+    let mut oracle = match node::Oracle::start() {
         Ok(node) => node,
         Err(error) => {
             eprintln!("oracle: {error}");

@@ -14,6 +14,7 @@ pub mod engine;
 pub mod http;
 pub mod hw;
 pub mod ledger;
+pub mod load;
 pub mod logs;
 pub mod mine;
 pub mod node;

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use control_plane::{config, demo, hw, run, topo, verify_block, verify_sigs};
+use control_plane::{config, demo, hw, load, run, topo, verify_block, verify_sigs};
 use std::process::ExitCode;
 
 /// The heap of every core can be closed once the machine runs.
@@ -27,6 +27,7 @@ enum Command {
     VerifySigs(verify_sigs::VerifySigsArgs),
     Topo(topo::TopoArgs),
     Hw(hw::HwArgs),
+    Load(load::LoadArgs),
 }
 
 fn main() -> ExitCode {
@@ -38,5 +39,6 @@ fn main() -> ExitCode {
         Command::VerifySigs(args) => verify_sigs::main(&args),
         Command::Topo(args) => topo::main(&args),
         Command::Hw(args) => hw::main(&args),
+        Command::Load(args) => load::main(&args),
     }
 }

@@ -23,6 +23,15 @@ pub struct OwnCoin {
     pub(crate) lock: Lock,
 }
 
+/// A coinbase the fan-out starts from: its output 0 pays the script the plan asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Coinbase {
+    /// Its txid.
+    pub txid: TxId,
+    /// What output 0 pays.
+    pub value_sat: u64,
+}
+
 /// The fan-out of a plan: transactions in an order that respects parents, and the coins they make in the plan's order.
 #[derive(Debug)]
 pub struct FanOut {
@@ -46,8 +55,14 @@ impl Plan {
         scripts::pay_to_key_hash(&self.keys.at(i).hash)
     }
 
-    /// Splits `coinbases` (txids of transactions whose output 0 pays `reward_sat` to [`Plan::coinbase_script`] of their place).
-    pub fn fan_out(&self, coinbases: &[TxId], reward_sat: u64) -> FanOut {
+    /// Whether a coinbase of `reward_sat` can pay for any group of the plan's coins at all.
+    pub fn is_enough(&self, reward_sat: u64) -> bool {
+        let usable_sat = reward_sat.saturating_sub(self.split_fee(OUTPUTS_MAX));
+        self.coins.chunks(OUTPUTS_MAX).all(|group| self.group_cost(group) <= usable_sat)
+    }
+
+    /// Splits `coinbases` (each pays at least `reward_sat` to [`Plan::coinbase_script`] of its place).
+    pub fn fan_out(&self, coinbases: &[Coinbase], reward_sat: u64) -> FanOut {
         let bundles = self.bundles(reward_sat);
         assert!(
             coinbases.len() >= bundles.len(),
@@ -55,13 +70,17 @@ impl Plan {
             bundles.len(),
             coinbases.len()
         );
+        assert!(
+            coinbases.iter().all(|c| c.value_sat >= reward_sat),
+            "a coinbase pays less than the {reward_sat} satoshi the fan-out counts on"
+        );
         let mut first = Vec::new();
         let mut second = Vec::new();
         let mut coins = Vec::with_capacity(self.coins.len());
         for (i, bundle) in bundles.iter().enumerate() {
             let source = OwnCoin {
-                outpoint: OutPoint { txid: coinbases[i], vout: 0 },
-                value_sat: reward_sat,
+                outpoint: OutPoint { txid: coinbases[i].txid, vout: 0 },
+                value_sat: coinbases[i].value_sat,
                 lock: Lock::Key((i % self.keys.len()) as u32),
             };
             let outputs: Vec<CoinPlan> = bundle

@@ -6,20 +6,23 @@
 //! that whoever replays it can check every verdict. One seed gives the same bytes everywhere.
 //!
 //! Read in this order: `plan` (what is made), `fan_out` (how its coins come to be), `sign` (how it is signed), `offer` (what
-//! is handed over).
+//! is handed over), `lanes` (which of it may
+//! travel side by side).
 
 #![forbid(unsafe_code)]
 
 pub mod evidence;
 mod fan_out;
 pub mod keys;
+pub mod lanes;
 pub mod offer;
 pub mod plan;
 pub mod replay;
 pub mod scripts;
 mod sign;
 
-pub use fan_out::{FanOut, OwnCoin};
+pub use fan_out::{Coinbase, FanOut, OwnCoin};
 pub use keys::Keys;
+pub use lanes::Lanes;
 pub use offer::{Kind, Offer, Offered};
 pub use plan::{Inject, Options, Plan, Workload};

@@ -27,6 +27,8 @@ pub enum Kind {
         /// Place of the first.
         of: u32,
     },
+    /// Read from a file: any verdict may be right.
+    Unknown,
 }
 
 /// One transaction to send.
@@ -64,6 +66,15 @@ impl Offer {
         let mut offer = Self::default();
         for tx in txs {
             offer.push(Kind::Honest, TxId::of(tx), tx);
+        }
+        offer
+    }
+
+    /// An offer of transactions that were signed before, of which nothing is known but their bytes.
+    pub fn presigned(txs: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        let mut offer = Self::default();
+        for tx in txs {
+            offer.push(Kind::Unknown, TxId::of(&tx), &tx);
         }
         offer
     }

@@ -12,7 +12,8 @@ use dataplane::rng::Rng;
 pub enum Workload {
     /// One P2PKH input, two P2PKH outputs.
     P2pkh,
-    /// One long chain of raw P2PKH transactions, each spending the one before, all unconfirmed.
+    /// Long chains (one, unless [`Options::chains`] says more) of raw P2PKH transactions, each spending the one before, all
+    /// unconfirmed.
     Chain,
     /// One `OP_TRUE` input, one `OP_TRUE` output: no signature at all.
     OpTrue,
@@ -94,13 +95,15 @@ pub struct Options {
     pub inject: Inject,
     /// Fee of every transaction, satoshi per 1,000 bytes.
     pub fee_sat_per_kb: u64,
+    /// Chains of the workload `chain`, side by side.
+    pub chains: usize,
 }
 
 impl Options {
-    /// `txs` honest transactions of `workload`, 10,000 keys, 500 satoshi per 1,000 bytes, no faults.
+    /// `txs` honest transactions of `workload`, 10,000 keys, 500 satoshi per 1,000 bytes, no faults, one chain.
     pub fn new(workload: Workload, txs: usize, seed: u64) -> Self {
         let inject = Inject::none();
-        Self { workload, txs, seed, keys: KEYS_DEFAULT, inject, fee_sat_per_kb: 500 }
+        Self { workload, txs, seed, keys: KEYS_DEFAULT, inject, fee_sat_per_kb: 500, chains: 1 }
     }
 }
 
@@ -199,8 +202,9 @@ impl Plan {
         };
         let mut rng = Rng::salted(options.seed, PLAN_SALT);
         let mut honest = 0;
+        let chain_len = options.txs.div_ceil(options.chains.max(1));
         while honest < options.txs {
-            let shape = draw(options.workload, &mut rng, options.txs - honest);
+            let shape = draw(options.workload, &mut rng, chain_len, options.txs - honest);
             honest += shape.honest();
             plan.push(shape);
         }
@@ -240,10 +244,10 @@ impl Plan {
 
 const PLAN_SALT: u64 = 0x70_6c_61_6e;
 
-fn draw(workload: Workload, rng: &mut Rng, left: usize) -> Shape {
+fn draw(workload: Workload, rng: &mut Rng, chain_len: usize, left: usize) -> Shape {
     match workload {
         Workload::P2pkh => Shape::Pay,
-        Workload::Chain => Shape::Chain(left),
+        Workload::Chain => Shape::Chain(chain_len.min(left)),
         Workload::OpTrue => Shape::Anyone,
         Workload::Data => Shape::Data,
         Workload::Mixed => match rng.next_u64() % 100 {
@@ -268,6 +272,14 @@ mod tests {
             let honest: usize = plan.units.iter().map(|u| u.shape.honest()).sum();
             assert_eq!(honest, 1_234, "{}", workload.name());
         }
+    }
+
+    #[test]
+    fn chains_side_by_side_share_the_transactions() {
+        let options = Options { keys: 16, chains: 3, ..Options::new(Workload::Chain, 100, 3) };
+        let lengths: Vec<usize> =
+            Plan::new(options).units.iter().map(|u| u.shape.honest()).collect();
+        assert_eq!(lengths, [34, 34, 32]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::fan_out::OwnCoin;
 use crate::keys::Keys;
 use crate::offer::{Kind, Offer};
-use crate::plan::{Lock, Plan, Shape, Unit};
+use crate::plan::{Lock, Plan, Shape, Unit, Workload};
 use crate::scripts;
 use consensus::hash::TxId;
 use consensus::script::Budget;
@@ -103,6 +103,10 @@ impl Plan {
     fn arrange(&self, signed: Vec<Vec<Signed>>, coins: &[OwnCoin]) -> Offer {
         let mut rng = Rng::salted(self.options.seed, FAULT_SALT);
         let mut honest = Vec::with_capacity(self.options.txs);
+        // When each honest transaction is sent: chains side by side take turns, all else goes in the order of the units.
+        let mut turn_of: Vec<u64> = Vec::with_capacity(self.options.txs);
+        let side_by_side = self.options.workload == Workload::Chain && self.options.chains > 1;
+        let (chains, mut chain) = (self.options.chains, 0);
         let mut faults: Vec<Signed> = Vec::new();
         let mut spendable: Vec<(usize, Unit)> = Vec::new();
         let mut order: Vec<(u64, Origin)> = Vec::new();
@@ -120,14 +124,18 @@ impl Plan {
                     if matches!(unit.shape, Shape::Pay | Shape::Data | Shape::TwoTwo) {
                         spendable.push((honest.len(), *unit));
                     }
-                    for tx in txs {
-                        order.push((honest.len() as u64 * 2, Origin::Honest(honest.len())));
+                    for (step, tx) in txs.into_iter().enumerate() {
+                        let turn = if side_by_side { step * chains + chain } else { honest.len() };
+                        turn_of.push(turn as u64);
+                        order.push((turn as u64 * 2, Origin::Honest(honest.len())));
                         honest.push(tx);
                     }
+                    chain += 1;
                 }
             }
         }
-        let later = |rng: &mut Rng, of: usize| (of as u64 + rng.below(FAULT_DISTANCE_MAX)) * 2 + 1;
+        let later =
+            |rng: &mut Rng, of: usize| (turn_of[of] + rng.below(FAULT_DISTANCE_MAX)) * 2 + 1;
         let rivals = self.options.inject.double_spends.min(spendable.len());
         for i in 0..rivals {
             // One of each stretch, so that no coin is fought over by three.
@@ -300,7 +308,7 @@ fn flip_a_signature_bit(tx: &mut Tx, salt: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Inject, Options, Workload};
+    use crate::plan::{Inject, Options};
     use std::collections::{HashMap, HashSet};
 
     fn offer(workload: Workload, txs: usize, seed: u64) -> (Plan, crate::FanOut, Offer) {
@@ -308,7 +316,9 @@ mod tests {
         let plan = Plan::new(Options { keys: 64, inject, ..Options::new(workload, txs, seed) });
         let reward_sat = 5_000_000_000;
         let needed = plan.coinbases_needed(reward_sat);
-        let coinbases: Vec<TxId> = (0..needed as u64).map(|i| TxId::of(&i.to_le_bytes())).collect();
+        let coinbases: Vec<crate::Coinbase> = (0..needed as u64)
+            .map(|i| crate::Coinbase { txid: TxId::of(&i.to_le_bytes()), value_sat: reward_sat })
+            .collect();
         let fan_out = plan.fan_out(&coinbases, reward_sat);
         let offer = plan.sign(&fan_out.coins);
         (plan, fan_out, offer)
@@ -358,6 +368,7 @@ mod tests {
                     "lost parent"
                 }
                 Kind::BadSignature => "bad signature",
+                Kind::Unknown => unreachable!("a signed plan knows its kinds"),
                 Kind::Malformed => {
                     assert!(Tx::parse(o.bytes).is_err());
                     "malformed"
@@ -376,6 +387,19 @@ mod tests {
             "malformed",
         ] {
             assert_eq!(count[fault], 5, "{fault}");
+        }
+    }
+
+    #[test]
+    fn chains_side_by_side_take_turns() {
+        let options = Options { keys: 8, chains: 3, ..Options::new(Workload::Chain, 30, 2) };
+        let plan = Plan::new(options);
+        let coinbase = crate::Coinbase { txid: TxId::of(b"x"), value_sat: 5_000_000_000 };
+        let fan_out = plan.fan_out(&[coinbase], 5_000_000_000);
+        let offer = plan.sign(&fan_out.coins);
+        let prev = |place: usize| Tx::parse(offer.get(place).bytes).unwrap().inputs[0].prev.txid;
+        for place in 3..30 {
+            assert_eq!(prev(place), offer.get(place - 3).txid, "place {place}");
         }
     }
 

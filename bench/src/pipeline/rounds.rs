@@ -9,7 +9,7 @@ use control_plane::node::{ImportCoin, Node, NodeError, NodeOptions};
 use control_plane::topology::Ingest;
 use dataplane::msg::TxVerdict;
 use load::replay::{Log, Pace};
-use load::{FanOut, Offer, Options, Plan, Workload};
+use load::{Coinbase, FanOut, Offer, Options, Plan, Workload};
 use serde_json::{Value, json};
 use sigbatch::Backend;
 use std::sync::Arc;
@@ -48,7 +48,9 @@ pub struct Rounds {
 pub fn prepare(options: Options) -> (Plan, FanOut, Offer) {
     let plan = Plan::new(options);
     let needed = plan.coinbases_needed(REWARD_SAT);
-    let coinbases: Vec<TxId> = (0..needed as u64).map(|i| TxId::of(&i.to_le_bytes())).collect();
+    let coinbases: Vec<Coinbase> = (0..needed as u64)
+        .map(|i| Coinbase { txid: TxId::of(&i.to_le_bytes()), value_sat: REWARD_SAT })
+        .collect();
     let fan_out = plan.fan_out(&coinbases, REWARD_SAT);
     let offer = plan.sign(&fan_out.coins);
     (plan, fan_out, offer)

@@ -9,10 +9,13 @@
 
 mod counts;
 mod fuzz_sig;
+mod hostile;
 mod need;
 mod parts;
+mod rate;
 mod run;
 mod setup;
+mod through;
 mod tidy;
 mod tree;
 
@@ -25,17 +28,21 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   test PART...     these parts only
   test --list      the parts, what each runs and needs
   fuzz-sig         compares the signature kernel with libsecp256k1: --cases N --seed S --json
+  rate             accepted rates of SV Node and of ours: -n N --rounds N --json
+  hostile          a running node under hostile load: --minutes N --json
   tidy             the rules about sources, manifests and docs (also a part of `test`)
 ";
 
 /// A subcommand: its name and what runs it. The whole list, nothing registers itself.
 type Command = (&'static str, fn(&[String]) -> ExitCode);
 
-const COMMANDS: [Command; 4] = [
+const COMMANDS: [Command; 6] = [
     ("setup", setup::main),
     ("test", run::main),
     ("tidy", tidy::main),
     ("fuzz-sig", fuzz_sig::main),
+    ("rate", rate::main),
+    ("hostile", hostile::main),
 ];
 
 fn main() -> ExitCode {

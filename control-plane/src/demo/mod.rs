@@ -16,7 +16,7 @@ use clap::Args;
 use consensus::params::{ChainParams, Network};
 use load::evidence::Evidence;
 use load::replay::{Log, Pace};
-use load::{FanOut, Inject, Kind, Offer, Options, Plan, Workload};
+use load::{Coinbase, FanOut, Inject, Kind, Offer, Options, Plan, Workload};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -227,7 +227,10 @@ fn coins(
     for i in 0..needed + COINBASE_MATURITY as usize {
         mine(node, plan, i, ledger, blocks)?;
     }
-    let coinbases: Vec<_> = blocks[..needed].iter().map(|b| b.applied.txids[0]).collect();
+    let coinbases: Vec<_> = blocks[..needed]
+        .iter()
+        .map(|b| Coinbase { txid: b.applied.txids[0], value_sat: reward_sat })
+        .collect();
     let fan_out = plan.fan_out(&coinbases, reward_sat);
     let offer = Arc::new(Offer::honest(&fan_out.txs));
     let log = node.replay(offer.clone(), Pace::Max);
@@ -272,7 +275,7 @@ fn mine(
 /// The name of a kind of fault in the report; `None` for honest transactions.
 pub(crate) fn fault_name(kind: Kind) -> Option<&'static str> {
     match kind {
-        Kind::Honest | Kind::LateParent => None,
+        Kind::Honest | Kind::LateParent | Kind::Unknown => None,
         Kind::DoubleSpend { .. } => Some("double_spend"),
         Kind::Orphan => Some("orphan"),
         Kind::LostParent => Some("lost_parent"),
