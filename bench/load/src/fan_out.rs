@@ -143,8 +143,9 @@ impl Plan {
         group.iter().map(|c| c.value_sat).sum::<u64>() + self.split_fee(group.len())
     }
 
+    /// Covers an output for change too: a node that mines by fee leaves out what pays a satoshi less than it asks for.
     fn split_fee(&self, outputs: usize) -> u64 {
-        let bytes = 160 + 34 * outputs as u64;
+        let bytes = 160 + 34 * (outputs as u64 + 1);
         bytes * self.options.fee_sat_per_kb / 1_000 + 1
     }
 
@@ -198,5 +199,34 @@ impl Plan {
     /// The locking script of one of the plan's coins.
     pub fn script_of(&self, coin: &OwnCoin) -> Vec<u8> {
         sign::locking_script(&self.keys, coin.lock)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Options, Workload};
+    use std::collections::HashMap;
+
+    #[test]
+    fn every_transaction_of_the_fan_out_pays_at_least_the_rate() {
+        let options = Options { keys: 16, ..Options::new(Workload::P2pkh, 1_300, 3) };
+        let plan = Plan::new(options);
+        let coinbase = Coinbase { txid: TxId::of(b"x"), value_sat: 5_000_000_000 };
+        let fan_out = plan.fan_out(&[coinbase], 5_000_000_000);
+        let mut value: HashMap<OutPoint, i64> = HashMap::new();
+        value.insert(OutPoint { txid: coinbase.txid, vout: 0 }, coinbase.value_sat as i64);
+        for bytes in &fan_out.txs {
+            let tx = Tx::parse(bytes).unwrap();
+            let paid: i64 = tx.inputs.iter().map(|input| value[&input.prev]).sum();
+            let kept: i64 = tx.outputs.iter().map(|output| output.value_sat).sum();
+            let least = bytes.len() as u64 * plan.options().fee_sat_per_kb / 1_000;
+            assert!(paid - kept >= least as i64, "{} for {} bytes", paid - kept, bytes.len());
+            for (vout, output) in tx.outputs.iter().enumerate() {
+                let outpoint = OutPoint { txid: TxId::of(bytes), vout: vout as u32 };
+                value.insert(outpoint, output.value_sat);
+            }
+        }
+        assert_eq!(fan_out.txs.len(), 4, "one split of the coinbase, three of its outputs");
     }
 }
