@@ -212,7 +212,8 @@ fn bad_chunks(port: u16, _: &str, rng: &mut Rng) -> Outcome {
     wire.write(b"POST /txs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
     let bad: &[&[u8]] =
         &[b"zz\r\nab\r\n", b"5\r\nabcdeXX5\r\n", b"ffffffffffffffffff\r\n", b"-1\r\n\r\n"];
-    wire.write(rng.pick(bad));
+    let piece: &&[u8] = rng.pick(bad);
+    wire.write(piece);
     wire.end();
     wire.status()
 }
@@ -254,7 +255,9 @@ fn garbage(port: u16, _: &str, rng: &mut Rng) -> Outcome {
     let tls = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec();
     let noise: Vec<u8> = (0..200).map(|_| rng.next() as u8).chain(*b"\r\n\r\n").collect();
     let other = b"HELO node\r\n\r\n".to_vec();
-    send(port, rng.pick(&[tls, noise, other]))
+    let bodies = [tls, noise, other];
+    let body: &Vec<u8> = rng.pick(&bodies);
+    send(port, body)
 }
 
 fn endless_head(port: u16, _: &str, _: &mut Rng) -> Outcome {
@@ -293,7 +296,8 @@ fn deep_json(port: u16, credentials: &str, rng: &mut Rng) -> Outcome {
 fn no_json(port: u16, credentials: &str, rng: &mut Rng) -> Outcome {
     let bodies: [&[u8]; 6] =
         [b"", b"{", b"\xff\xfe\x00", b"{\"method\":}", b"null", b"{\"id\":1,\"method\":7}"];
-    rpc(port, Some(credentials), rng.pick(&bodies))
+    let body: &&[u8] = rng.pick(&bodies);
+    rpc(port, Some(credentials), body)
 }
 
 fn wrong_parameters(port: u16, credentials: &str, rng: &mut Rng) -> Outcome {
@@ -307,7 +311,8 @@ fn wrong_parameters(port: u16, credentials: &str, rng: &mut Rng) -> Outcome {
         br#"{"id":1,"method":"getblock","params":["00",9,9,9]}"#,
         br#"{"id":1,"method":"submitblock","params":["00"]}"#,
     ];
-    let outcome = rpc(port, Some(credentials), rng.pick(&bodies));
+    let body: &&[u8] = rng.pick(&bodies);
+    let outcome = rpc(port, Some(credentials), body);
     // submitblock says what it thinks of a block in its result.
     if outcome == Outcome::Answered(200) { Outcome::Answered(500) } else { outcome }
 }
@@ -321,7 +326,8 @@ fn long_batch(port: u16, credentials: &str, rng: &mut Rng) -> Outcome {
 }
 
 fn unknown_path(port: u16, _: &str, rng: &mut Rng) -> Outcome {
-    super::wire::get(port, rng.pick(&["/../../etc/passwd", "/metrics/x", "/%00", "//"]))
+    let path: &&str = rng.pick(&["/../../etc/passwd", "/metrics/x", "/%00", "//"]);
+    super::wire::get(port, path)
 }
 
 fn ops_body(port: u16, _: &str, _: &mut Rng) -> Outcome {

@@ -57,7 +57,8 @@ fn rig(workload: Workload, txs: usize, inject: Inject, limits: SubmitLimits) -> 
         let mined = node.mine(&plan.coinbase_script(i)).unwrap();
         if i < needed {
             let block = consensus::block::BlockView::parse(&mined.raw).expect("a block");
-            coinbases.push(block.txids().expect("its ids")[0]);
+            let txid = block.txids().expect("its ids")[0];
+            coinbases.push(load::Coinbase { txid, value_sat: reward_sat });
         }
     }
     let fan_out = plan.fan_out(&coinbases, reward_sat);
@@ -111,6 +112,7 @@ fn every_transaction_of_a_call_gets_its_own_verdict_in_order() {
             Kind::Duplicate { .. } => {
                 assert!(got.is_in() || verdict == TxVerdict::DoubleSpend, "{verdict:?}");
             }
+            Kind::Unknown => unreachable!("a signed plan knows its kinds"),
         }
         if verdict != TxVerdict::Malformed {
             assert_eq!(got.txid, offered.txid);
