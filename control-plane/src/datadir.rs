@@ -99,9 +99,14 @@ impl DataDir {
         &self.path
     }
 
-    /// Writes `node.json`, whole or not at all.
+    /// Writes `node.json`.
     pub fn announce(&self, node: &Value) -> Result<(), DataDirError> {
-        let (path, new) = (self.path.join(NODE_FILE), self.path.join("node.json.new"));
+        self.write(NODE_FILE, node)
+    }
+
+    /// Writes a file of JSON, whole or not at all.
+    pub fn write(&self, name: &str, node: &Value) -> Result<(), DataDirError> {
+        let (path, new) = (self.path.join(name), self.path.join(format!("{name}.new")));
         let fail = |source| DataDirError::File { doing: "writing", path: path.clone(), source };
         std::fs::write(&new, format!("{node:#}\n")).map_err(fail)?;
         std::fs::rename(&new, &path).map_err(fail)

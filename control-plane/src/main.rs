@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use control_plane::{config, demo, hw, load, run, topo, verify_block, verify_sigs};
+use control_plane::{config, demo, hw, load, run, top, topo, verify_block, verify_sigs, version};
 use std::process::ExitCode;
 
 /// The heap of every core can be closed once the machine runs.
@@ -22,6 +22,8 @@ struct Cli {
 enum Command {
     Run(run::RunArgs),
     Config(config::ConfigArgs),
+    Top(top::TopArgs),
+    Version(version::VersionArgs),
     Demo(demo::DemoArgs),
     VerifyBlock(verify_block::VerifyBlockArgs),
     VerifySigs(verify_sigs::VerifySigsArgs),
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::main(&args),
         Command::Config(args) => config::main(&args),
+        Command::Top(args) => top::main(&args),
+        Command::Version(args) => version::main(&args),
         Command::Demo(args) => demo::main(&args),
         Command::VerifyBlock(args) => verify_block::main(&args),
         Command::VerifySigs(args) => verify_sigs::main(&args),

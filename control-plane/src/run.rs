@@ -7,21 +7,25 @@
 use crate::config::{self, Config, Flags, Loaded};
 use crate::datadir::{DataDir, DataDirError};
 use crate::logs::Logs;
+use crate::memory::{self, Division, MemoryError};
 use crate::node::{Node, NodeError, NodeOptions};
-use crate::signals;
 use crate::topology::Ingest;
+use crate::{signals, top};
 use clap::Args;
 use consensus::params::ChainParams;
 use consensus::rules::FeeRate;
+use dataplane::topo::{Layout, Monitor};
 use serde_json::json;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Threads of the interfaces. They sleep when nobody calls.
 const API_THREADS: usize = 2;
+/// How old the links' counters are that `metanode top` shows.
+const MONITOR_EVERY: Duration = Duration::from_millis(200);
 
 /// Runs a node until it is told to stop
 #[derive(Args, Debug)]
@@ -40,6 +44,9 @@ pub enum RunError {
     /// The data plane.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// The memory.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     /// Something of the system.
     #[error("{doing}: {source}")]
     System {
@@ -95,10 +102,18 @@ fn run(flags: &Flags, loaded: &Loaded, logs: &Logs) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(system("starting the threads of the interfaces"))?;
-    let node = Node::boot(options(config, &data))?;
+    let layout = Layout::for_cores(config::cores(config));
+    let division = memory::division(config, &layout)?;
+    for line in division.to_string().lines() {
+        tracing::info!("{line}");
+    }
+    let node = Node::boot(options(config, &data, &division)?)?;
     for line in node.describe() {
         tracing::info!("{line}");
     }
+    let monitor = node.monitor();
+    data.write(top::LAYOUT_FILE, &serde_json::to_value(monitor.layout()).unwrap_or_default())?;
+    runtime.spawn(publish(monitor));
     data.announce(&json!({
         "pid": std::process::id(),
         "version": env!("CARGO_PKG_VERSION"),
@@ -115,15 +130,35 @@ fn run(flags: &Flags, loaded: &Loaded, logs: &Logs) -> Result<(), RunError> {
     Ok(())
 }
 
+/// Copies the links' counters to where `metanode top` reads them, as long as the runtime lives.
+async fn publish(monitor: Monitor) {
+    let mut tick = tokio::time::interval(MONITOR_EVERY);
+    loop {
+        tick.tick().await;
+        monitor.publish();
+    }
+}
+
 /// What the data plane is told.
-fn options(config: &Config, data: &DataDir) -> NodeOptions {
+fn options(config: &Config, data: &DataDir, division: &Division) -> Result<NodeOptions, RunError> {
     let mut options = NodeOptions::new(ChainParams::of(config.node.network), Ingest::Control);
-    options.cores = config.node.cores;
+    // Keys of tables and of the partition: nobody outside may guess them.
+    options.seed = getrandom::u64().map_err(|error| RunError::System {
+        doing: "asking the system for random bytes",
+        source: std::io::Error::other(error.to_string()),
+    })?;
+    options.cores = Some(config::cores(config));
     options.directory = Some(data.path().to_owned());
+    options.metrics_file = Some(data.path().join(top::WORDS_FILE));
+    options.arenas = division.arenas;
+    options.bounds = division.bounds;
+    options.pack_transactions_max = division.pooled_max;
+    options.shard_transactions_max = division.shard_transactions_max;
+    options.shard_slab_bytes = division.shard_slab_bytes;
     options.policy.fee_min = FeeRate { sat_per_kb: config.policy.fee_min_sat_per_kb };
-    options.policy.tx_bytes_max = config.policy.tx_bytes_max.0;
+    options.policy.tx_bytes_max = config.policy.tx_bytes_max.0.min(division.arenas.tx_bytes);
     options.bounds.orphan_age_max_ns = config.policy.orphan_age_max.as_nanos() as u64;
-    options
+    Ok(options)
 }
 
 /// Until SIGINT or SIGTERM; SIGHUP on the way reads the log's levels again.

@@ -29,9 +29,21 @@ pub const BLOCK_VERDICTS: u32 = 1_024;
 const CONTROL: u32 = 64;
 
 const MIB: u64 = 1 << 20;
-/// Arenas for large frags: a transaction, a batch about one, a script.
-const TX_ARENA: u64 = 128 * MIB;
-const BATCH_ARENA: u64 = 256 * MIB;
+
+/// Bytes of the arenas for large frags. They are committed as used, and never larger than this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arenas {
+    /// For a transaction, or a script with its own.
+    pub tx_bytes: u64,
+    /// For batches about one.
+    pub batch_bytes: u64,
+}
+
+impl Default for Arenas {
+    fn default() -> Self {
+        Self { tx_bytes: 128 * MIB, batch_bytes: 256 * MIB }
+    }
+}
 
 const _: () = assert!(IngestHeader::LEN < TX_BYTES as usize);
 
@@ -55,8 +67,13 @@ impl Ingest {
 }
 
 /// The table of a node on `layout`. With `store` the bytes of accepted transactions are kept for blocks.
-#[rustfmt::skip]
 pub fn node(layout: &Layout, ingest: Ingest, store: bool) -> Topology {
+    node_with(layout, ingest, store, Arenas::default())
+}
+
+/// The same with arenas of that size.
+#[rustfmt::skip]
+pub fn node_with(layout: &Layout, ingest: Ingest, store: bool, arenas: Arenas) -> Topology {
     let mut t = Topology::new("node");
     let (sender, transactions, verdicts) = ingest.rows();
     t.external("control", 1);
@@ -75,15 +92,15 @@ pub fn node(layout: &Layout, ingest: Ingest, store: bool) -> Topology {
 
     //      link                depth     mtu                 kind      producer          consumers
     t.link("control_validate",  CONTROL,  64,                 Lossless, one("control"),   each("validate"));
-    t.link("block_validate",    BLOCK_VERDICTS,    TX_BYTES,           Lossless, one("block"),     each("validate")).arena(TX_ARENA);
-    t.link("shard_validate",    REPLIES,  BATCH_BYTES,        Lossless, each("shard"),    each("validate")).window(REPLIES).arena(BATCH_ARENA);
+    t.link("block_validate",    BLOCK_VERDICTS,    TX_BYTES,           Lossless, one("block"),     each("validate")).arena(arenas.tx_bytes);
+    t.link("shard_validate",    REPLIES,  BATCH_BYTES,        Lossless, each("shard"),    each("validate")).window(REPLIES).arena(arenas.batch_bytes);
     t.link("long_validate",     1_024,    64,                 Lossless, one("long"),      each("validate")).window(1_024);
-    t.link(transactions,         2_048,    TX_BYTES,           Lossless, one(sender),      each("validate")).arena(TX_ARENA);
-    t.link("control_shard",     CONTROL,  BATCH_BYTES,        Lossless, one("control"),   each("shard")).arena(BATCH_ARENA);
-    t.link("validate_shard",    REQUESTS, BATCH_BYTES,        Lossless, each("validate"), each("shard")).arena(BATCH_ARENA);
-    t.link("validate_long",     256,      TX_BYTES,           Lossless, each("validate"), one("long")).arena(TX_ARENA);
+    t.link(transactions,         2_048,    TX_BYTES,           Lossless, one(sender),      each("validate")).arena(arenas.tx_bytes);
+    t.link("control_shard",     CONTROL,  BATCH_BYTES,        Lossless, one("control"),   each("shard")).arena(arenas.batch_bytes);
+    t.link("validate_shard",    REQUESTS, BATCH_BYTES,        Lossless, each("validate"), each("shard")).arena(arenas.batch_bytes);
+    t.link("validate_long",     256,      TX_BYTES,           Lossless, each("validate"), one("long")).arena(arenas.tx_bytes);
     t.link("control_pack",      CONTROL,  BATCH_BYTES,        Lossless, one("control"),   one("pack"));
-    t.link("shard_pack",        4_096,    TX_BYTES,           Lossless, each("shard"),    pack_and_store).arena(BATCH_ARENA);
+    t.link("shard_pack",        4_096,    TX_BYTES,           Lossless, each("shard"),    pack_and_store).arena(arenas.batch_bytes);
     t.link(verdicts,             VERDICTS, VerdictFrag::LEN as u32, Lossless, each("validate"), one(sender)).window(VERDICTS);
     t.link("validate_block",    BLOCK_VERDICTS, VerdictFrag::LEN as u32, Lossless, each("validate"), one("block")).window(BLOCK_VERDICTS);
     t.link("shard_control",     CONTROL,  BATCH_BYTES,        Lossless, each("shard"),    one("control")).window(CONTROL);

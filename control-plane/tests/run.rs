@@ -102,3 +102,93 @@ fn the_default_file_is_printed_and_what_is_in_effect_says_where_it_came_from() {
     assert_eq!(said("log.level"), ("warn".into(), "flag".into()));
     assert_eq!(said("network"), ("regtest".into(), "default".into()));
 }
+
+#[test]
+fn top_shows_every_cell_of_every_tile_and_every_link_of_a_running_node() {
+    let mut node = RunningNode::start(&["--cores", "2", "--memory", "2G"]);
+    let directory = node.directory().to_str().expect("UTF-8").to_owned();
+    let (code, object) =
+        common::run(&["top", "--json", "--interval-ms", "300", "--data-dir", &directory]);
+    assert_eq!((code, &object["pid"]), (0, &node.pid().into()));
+    let tiles = object["tiles"].as_array().expect("tiles");
+    let names: Vec<_> = tiles.iter().map(|t| t["name"].as_str().unwrap_or_default()).collect();
+    assert_eq!(names, ["validate:0", "validate:1", "long:0", "shard:0", "pack:0", "store:0"]);
+    for tile in tiles {
+        assert_eq!(tile["state"], "run", "{tile}");
+        let cell = |phase: &str, regime: &str| tile["percent"][phase][regime].as_f64();
+        for phase in ["housekeeping", "prefrag", "postfrag"] {
+            for regime in ["caught_up", "processing", "backpressure"] {
+                assert!(cell(phase, regime).is_some_and(|p| (0.0..=101.0).contains(&p)), "{tile}");
+            }
+        }
+        assert!(tile["counters"].is_object());
+    }
+    let links = object["links"].as_array().expect("links");
+    let link = |name: &str| links.iter().find(|l| l["name"] == name).expect("a link").clone();
+    assert_eq!(link("validate_shard:0.0")["depth"], 256);
+    for key in ["used", "frags_per_s", "backpressure_per_s", "shed", "overrun", "large"] {
+        assert!(link("submit_validate:0.1")[key].is_number(), "{key}");
+    }
+    let once = std::process::Command::new(env!("CARGO_BIN_EXE_metanode"))
+        .args(["top", "--once", "--interval-ms", "50", "--data-dir", &directory])
+        .output()
+        .expect("it runs");
+    let text = String::from_utf8_lossy(&once.stdout).into_owned();
+    assert!(once.status.success() && text.contains("validate_shard:1.0"), "{text}");
+    node.stop();
+    let gone = std::process::Command::new(env!("CARGO_BIN_EXE_metanode"))
+        .args(["top", "--json", "--data-dir", &directory])
+        .output()
+        .expect("it runs");
+    assert_eq!(gone.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&gone.stderr).into_owned();
+    assert!(said.contains("no node runs in"), "{said}");
+}
+
+#[test]
+fn memory_is_divided_and_what_is_too_small_is_refused_with_the_least_that_works() {
+    let (code, object) = common::run(&["topo", "--json", "--cores", "2", "--memory", "4G"]);
+    assert_eq!(code, 0);
+    let memory = &object["memory"];
+    let number = |value: &serde_json::Value| value.as_u64().expect("a number");
+    assert_eq!(number(&memory["total_bytes"]), 4 << 30);
+    let parts = memory["parts"].as_array().expect("parts");
+    let sum: u64 = parts.iter().map(|part| number(&part["bytes"])).sum();
+    assert!(sum == number(&memory["sum_bytes"]) && sum <= 4 << 30, "{memory}");
+    for what in ["shard", "validate", "arenas of links", "pack and pool index"] {
+        assert!(parts.iter().any(|part| part["what"] == what), "{what}");
+    }
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let args = ["--cores", "2", "--memory", "64M"].map(String::from);
+    let refused = command(folder.path(), &args).output().expect("it runs");
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let least = said.split("give --memory ").nth(1).and_then(|rest| rest.split(',').next());
+    let least = least.unwrap_or_else(|| panic!("no least in {said}"));
+    let mut node = RunningNode::start(&["--cores", "2", "--memory", least]);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.pid())).expect("Linux");
+    let resident = status.lines().find(|line| line.starts_with("VmRSS")).expect("a line");
+    let kb: u64 = resident.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("kB");
+    assert!(kb < 400_000, "what is not used is not taken: {resident}");
+    node.stop();
+}
+
+#[test]
+fn version_says_of_every_kernel_why_it_was_chosen() {
+    let (code, object) = common::run(&["version", "--json"]);
+    assert_eq!(code, 0);
+    let kernels = object["kernels"].as_array().expect("kernels");
+    for job in ["signatures", "hashes", "huge pages", "io_uring", "wake-ups", "clock"] {
+        let kernel = kernels.iter().find(|k| k["job"] == job).unwrap_or_else(|| panic!("no {job}"));
+        for key in ["name", "why"] {
+            assert!(kernel[key].as_str().is_some_and(|text| text.len() > 2), "{kernel}");
+        }
+    }
+    let signatures = kernels.iter().find(|k| k["job"] == "signatures").expect("there");
+    assert!(
+        signatures["others"].as_array().is_some_and(|others| others.len() == 2),
+        "{signatures}"
+    );
+    assert!(object["rustc"].as_str().is_some_and(|text| text.starts_with("rustc 1.")), "{object}");
+}

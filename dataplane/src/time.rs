@@ -66,6 +66,11 @@ impl HostClock {
     pub fn from_system() -> Self {
         Self { start: Instant::now(), ticks: None }
     }
+
+    /// Whether it reads the processor's tick counter.
+    pub fn uses_ticks(&self) -> bool {
+        self.ticks.is_some()
+    }
 }
 
 impl Clock for HostClock {

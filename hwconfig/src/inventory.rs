@@ -27,6 +27,8 @@ pub struct Inventory {
     pub online: CpuSet,
     /// Processors that this process may use.
     pub allowed: CpuSet,
+    /// Memory of the machine, as the kernel counts it.
+    pub memory_kb: u64,
     /// Every online processor.
     pub cpus: Vec<Cpu>,
     /// Caches of the first processor, smallest first.
@@ -181,6 +183,7 @@ impl Inventory {
             sockets: sockets.len(),
             cores: cores.len(),
             allowed: allowed(host, &online),
+            memory_kb: memory_kb(host),
             cpus,
             caches: caches(host, online.first().unwrap_or(0)),
             flags: FLAGS.iter().map(|flag| (*flag, has.contains(flag))).collect(),
@@ -292,6 +295,12 @@ fn nics(host: &Host) -> Vec<NicFacts> {
         }
     };
     host.network_devices().into_iter().map(read_nic).collect()
+}
+
+fn memory_kb(host: &Host) -> u64 {
+    let text = host.text("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse().ok()).unwrap_or(0)
 }
 
 fn io_uring(host: &Host) -> String {

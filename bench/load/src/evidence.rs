@@ -91,7 +91,7 @@ fn readable(object: &Value) -> String {
 }
 
 /// The commit the sources stand at, with `-dirty` when something is not committed; `unknown` outside a checkout.
-fn commit() -> String {
+pub fn commit() -> String {
     let git = |args: &[&str]| {
         let out = Command::new("git").args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output();
         out.ok().filter(|out| out.status.success()).map(|out| out.stdout)

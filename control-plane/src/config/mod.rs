@@ -43,3 +43,9 @@ pub fn load_or_exit(command: &str, flags: &Flags) -> Result<Loaded, std::process
         std::process::ExitCode::from(EXIT_CONFIG)
     })
 }
+
+/// Cores for tiles: those of the configuration, or all this process may use.
+pub fn cores(config: &Config) -> usize {
+    let here = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    config.node.cores.unwrap_or_else(here).max(1)
+}

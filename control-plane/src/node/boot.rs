@@ -49,6 +49,12 @@ pub struct NodeOptions {
     pub clock: NodeClock,
     /// Whether accepted transactions are kept for blocks (a pipeline benchmark does without).
     pub store: bool,
+    /// Processors of the cores of the layout, in its order; empty: chosen among those this process may use.
+    pub cpus: Vec<usize>,
+    /// Bytes of the links' arenas.
+    pub arenas: topology::Arenas,
+    /// A file for the counters, which other processes may look at.
+    pub metrics_file: Option<PathBuf>,
     /// Most transactions a shard holds.
     pub shard_transactions_max: usize,
     /// Bytes of a shard's slabs (committed as used).
@@ -73,6 +79,9 @@ impl NodeOptions {
             verifier: None,
             clock: NodeClock::new(),
             store: true,
+            cpus: Vec::new(),
+            arenas: topology::Arenas::default(),
+            metrics_file: None,
             shard_transactions_max: 1 << 22,
             shard_slab_bytes: 4 << 30,
             pack_transactions_max: 1 << 21,
@@ -88,14 +97,19 @@ impl Node {
             std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
         });
         let layout = Layout::for_cores(cores);
-        let plan = topology::node(&layout, options.ingest, options.store).plan()?;
+        let plan =
+            topology::node_with(&layout, options.ingest, options.store, options.arenas).plan()?;
         let (temporary, directory) = directory(&options)?;
         let mut rng = Rng::salted(options.seed, BOOT_SALT);
         let mut secret = [0; 16];
         rng.fill(&mut secret);
         let shards = layout.shard.len() as u16;
         let partition = Partition::new(secret, shards, layout.validate.len() as u16);
-        let build = BuildOptions { seed: options.seed, ..BuildOptions::default() };
+        let build = BuildOptions {
+            seed: options.seed,
+            metrics_file: options.metrics_file.clone(),
+            ..BuildOptions::default()
+        };
         let clock = HostClock::start();
         let mut crew = Crew::new(plan.build(&build)?, clock.clone());
         let remote = Remote::default();
@@ -111,7 +125,11 @@ impl Node {
         seat(&mut crew, &options, &partition, &mut rng, &remote, pool.as_ref())?;
         let ends = take_ends(&mut crew, options.ingest, &partition)?;
         let (loads, machine) = crew.loads()?;
-        let spin = spin::SpinOptions::for_machine(loads.len());
+        let mut spin = spin::SpinOptions::for_machine(loads.len());
+        if !options.cpus.is_empty() {
+            spin.cpus.clone_from(&options.cpus);
+        }
+        let monitor = machine.monitor();
         let mut notes = vec![format!(
             "{} cores: {} validators, {} shards; links take {:.0} MB",
             layout.cores,
@@ -142,6 +160,7 @@ impl Node {
             remote,
             kernel: format!("{}, {}", signatures.name, hashes.name),
             notes,
+            monitor,
             token: 0,
             block_number: 0,
             _directory: temporary,

@@ -24,7 +24,7 @@ use dataplane::driver::{CrewError, StartError};
 use dataplane::msg::IngestHeader;
 use dataplane::partition::Partition;
 use dataplane::time::{Clock, HostClock};
-use dataplane::topo::{BuildError, Layout, TopologyError};
+use dataplane::topo::{BuildError, Layout, Monitor, TopologyError};
 use links::{Drive, Ends, publish};
 use load::Offer;
 use load::replay::{Log, Pace, Remote};
@@ -157,6 +157,7 @@ pub struct Node {
     remote: Remote,
     kernel: String,
     notes: Vec<String>,
+    monitor: Monitor,
     token: u64,
     block_number: u32,
     _directory: Option<tempfile::TempDir>,
@@ -191,6 +192,11 @@ impl Node {
     /// Reads the counters from any thread.
     pub fn counters_reader(&self) -> CountersReader {
         CountersReader::new(self.drive.metrics().clone(), self.clock.clone())
+    }
+
+    /// Shows this node to other processes.
+    pub fn monitor(&self) -> Monitor {
+        self.monitor.clone()
     }
 
     /// Accepted transactions that no block has; `None` where they are not kept.

@@ -102,6 +102,9 @@ mod spec;
 mod sync;
 #[cfg(not(loom))]
 mod tap;
+#[cfg(not(loom))]
+#[allow(unsafe_code)] // typed views of mapped memory
+mod words;
 
 #[cfg(not(loom))]
 pub use {
@@ -116,4 +119,5 @@ pub use {
         footprint,
     },
     tap::{Tap, TapPoll},
+    words::{Words, WordsView},
 };

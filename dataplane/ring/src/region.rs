@@ -309,11 +309,11 @@ impl Lines {
     }
 }
 
-fn os(tried: &'static str, link: &str, source: io::Error) -> LinkError {
+pub(crate) fn os(tried: &'static str, link: &str, source: io::Error) -> LinkError {
     LinkError::Os { tried, link: link.to_owned(), source }
 }
 
-fn map_file(file: &File, bytes: u64, link: &str) -> Result<MmapMut, LinkError> {
+pub(crate) fn map_file(file: &File, bytes: u64, link: &str) -> Result<MmapMut, LinkError> {
     // SAFETY: the bytes of this mapping are never borrowed through `MmapMut`: other processes write them. They are
     // reached as atomics, or through `dcache` under the credit protocol. Truncating the file under a running link kills
     // its users (SIGBUS), as any break of a shared file's protocol may.

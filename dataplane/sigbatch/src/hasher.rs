@@ -46,6 +46,15 @@ impl HashBackend {
             Self::Sha2 => true,
         }
     }
+
+    /// Short and stable, as reports spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512 => "avx512-x16",
+            Self::ShaNi => "sha-ni-x2",
+            Self::Sha2 => "sha2",
+        }
+    }
 }
 
 /// Hashes batches. Plain data, no state between calls; each tile has its own.
@@ -90,12 +99,7 @@ impl Hasher {
 
     /// The kernel in use, and why.
     pub fn kernel(&self) -> Kernel {
-        let name = match self.backend {
-            HashBackend::Avx512 => "avx512-x16",
-            HashBackend::ShaNi => "sha-ni-x2",
-            HashBackend::Sha2 => "sha2",
-        };
-        Kernel { name, why: self.why }
+        Kernel { name: self.backend.name(), why: self.why }
     }
 
     /// SHA-256 twice of each 64-byte node: `out[i]` from `nodes[i]`.

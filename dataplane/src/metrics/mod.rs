@@ -9,7 +9,9 @@ mod regime;
 mod region;
 
 pub use regime::{NineCells, Phase, Regime};
-pub use region::{Cell, LinkCells, Metrics, MetricsBuilder, TileCells, TileView};
+pub use region::{
+    Cell, LinkCells, Metrics, MetricsBuilder, MetricsLayout, TileCells, TileLayout, TileView,
+};
 
 /// One counter of a tile's catalogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

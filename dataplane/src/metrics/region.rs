@@ -4,17 +4,17 @@
 //! ([`TileCells`]) and any number of readers ([`Metrics`]). Blocks start at a multiple of 128 bytes, so that two tiles never
 //! share a cache line (nor a pair that the adjacent-line prefetcher joins).
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use ring::{LinkError, Words};
 
 use super::{CounterDef, NineCells, Phase, Regime};
 use crate::time::Ns;
 
+/// Words of 128 bytes; a mapping starts on a page.
 const LINE_WORDS: usize = 16;
-
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Line([AtomicU64; LINE_WORDS]);
 
 /// Fixed cells at the start of each tile's block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,8 @@ struct Block {
     ins: Vec<String>,
     outs: Vec<String>,
     defs: &'static [CounterDef],
-    first_line: usize,
+    /// Where its words start.
+    first: usize,
 }
 
 impl Block {
@@ -92,11 +93,41 @@ impl Block {
     }
 }
 
+/// Where the words of a machine's counters stand; the other half of a file of them.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct MetricsLayout {
+    /// Words in all.
+    pub words: usize,
+    /// The tiles.
+    pub tiles: Vec<TileLayout>,
+}
+
+/// Where one tile's words stand: the nine cells of its time first (phase by regime), then the fixed ones ([`Cell`]).
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TileLayout {
+    /// The tile's name.
+    pub name: String,
+    /// Its number among those of that name.
+    pub index: usize,
+    /// The core it is placed on, if any.
+    pub core: Option<usize>,
+    /// Its first word.
+    pub first: usize,
+    /// Its in-links, each with its first word: frags, bytes, filtered, turns without credit.
+    pub ins: Vec<(String, usize)>,
+    /// Its out-links, each with its first word: frags, bytes, shed, turns without credit, slowest consumer.
+    pub outs: Vec<(String, usize)>,
+    /// Names of its own counters.
+    pub counters: Vec<String>,
+    /// Where the first of those stands; the others follow.
+    pub first_counter: usize,
+}
+
 /// Collects the tiles of a machine and lays out their cells.
 #[derive(Debug, Default)]
 pub struct MetricsBuilder {
     blocks: Vec<Block>,
-    lines: usize,
+    words: usize,
 }
 
 impl MetricsBuilder {
@@ -115,30 +146,40 @@ impl MetricsBuilder {
         outs: Vec<String>,
         defs: &'static [CounterDef],
     ) -> usize {
-        let block = Block { name, index, core, ins, outs, defs, first_line: self.lines };
-        self.lines += block.words().div_ceil(LINE_WORDS);
+        let block = Block { name, index, core, ins, outs, defs, first: self.words };
+        self.words += block.words().next_multiple_of(LINE_WORDS);
         self.blocks.push(block);
         self.blocks.len() - 1
     }
 
-    /// Takes the memory.
-    pub fn build(self) -> Metrics {
-        let lines: Arc<[Line]> = (0..self.lines).map(|_| Line::default()).collect();
-        Metrics { lines, blocks: self.blocks.into() }
+    /// Room for `count` words behind the tiles', on lines of their own; gives the number of the first. For what is not a tile.
+    pub fn extra(&mut self, count: usize) -> usize {
+        let first = self.words;
+        self.words += count.next_multiple_of(LINE_WORDS);
+        first
+    }
+
+    /// Takes the memory: in a file that other processes can look at, or in this process only.
+    pub fn build(self, file: Option<&Path>) -> Result<Metrics, LinkError> {
+        let words = match file {
+            Some(path) => Words::create_file(path, self.words)?,
+            None => Words::anonymous(self.words)?,
+        };
+        Ok(Metrics { words: words.into(), blocks: self.blocks.into() })
     }
 }
 
 /// All cells of a machine. Clones read the same cells.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    lines: Arc<[Line]>,
+    words: Arc<Words>,
     blocks: Arc<[Block]>,
 }
 
 impl Metrics {
     /// The tiles, in the order they were added.
     pub fn tiles(&self) -> impl Iterator<Item = TileView<'_>> {
-        self.blocks.iter().map(|block| TileView { cells: Cells::at(&self.lines, block), block })
+        self.blocks.iter().map(|block| TileView { cells: Cells::at(&self.words, block), block })
     }
 
     /// Tile instance `name`:`index`.
@@ -146,11 +187,37 @@ impl Metrics {
         self.tiles().find(|t| t.name() == name && t.index() == index)
     }
 
+    /// The words themselves: for what was laid out with [`MetricsBuilder::extra`].
+    pub fn words(&self) -> &Words {
+        &self.words
+    }
+
+    /// Where everything stands, for whoever maps the file.
+    pub fn layout(&self) -> MetricsLayout {
+        let named = |names: &[String], at: &dyn Fn(usize) -> usize| {
+            names.iter().enumerate().map(|(i, name)| (name.clone(), at(i))).collect()
+        };
+        let tile = |b: &Block| TileLayout {
+            name: b.name.to_owned(),
+            index: b.index,
+            core: b.core,
+            first: b.first,
+            ins: named(&b.ins, &|i| b.first + Block::input(i)),
+            outs: named(&b.outs, &|i| b.first + b.output(i)),
+            counters: b.defs.iter().map(|d| d.name.to_owned()).collect(),
+            first_counter: b.first + b.counters(),
+        };
+        MetricsLayout {
+            words: self.words.all().len(),
+            tiles: self.blocks.iter().map(tile).collect(),
+        }
+    }
+
     /// The writer's handle of tile number `tile`. One thread writes; the caller hands it to that one.
     pub(crate) fn writer(&self, tile: usize) -> TileCells {
         let block = &self.blocks[tile];
         TileCells {
-            cells: Cells::at(&self.lines, block),
+            cells: Cells::at(&self.words, block),
             outputs: block.output(0),
             counters: block.counters(),
             counter_count: block.defs.len(),
@@ -161,18 +228,18 @@ impl Metrics {
 /// The words of one block.
 #[derive(Clone, Debug)]
 struct Cells {
-    lines: Arc<[Line]>,
-    first_line: usize,
+    words: Arc<Words>,
+    first: usize,
 }
 
 impl Cells {
-    fn at(lines: &Arc<[Line]>, block: &Block) -> Self {
-        Self { lines: Arc::clone(lines), first_line: block.first_line }
+    fn at(words: &Arc<Words>, block: &Block) -> Self {
+        Self { words: Arc::clone(words), first: block.first }
     }
 
     #[inline]
     fn word(&self, at: usize) -> &AtomicU64 {
-        &self.lines[self.first_line + at / LINE_WORDS].0[at % LINE_WORDS]
+        &self.words.all()[self.first + at]
     }
 
     #[inline]
@@ -369,7 +436,7 @@ mod tests {
             let (ins, outs) = (vec!["x_t".into()], vec!["t_y".into(), "t_z".into()]);
             builder.tile("t", index, Some(index), ins, outs, Count::DEFS);
         }
-        builder.build()
+        builder.build(None).expect("memory")
     }
 
     #[test]
@@ -401,6 +468,37 @@ mod tests {
             assert_eq!((outs[1].0, outs[1].1.frags, outs[1].1.slowest), ("t_z", n + 6, n + 7));
             assert_eq!((t.counter(Count::A), t.counter(Count::B)), (n + 8, n + 9));
         }
+    }
+
+    #[test]
+    fn another_process_finds_every_counter_by_the_layout() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("metrics");
+        let mut builder = MetricsBuilder::new();
+        builder.tile("t", 4, None, vec!["x_t".into()], vec!["t_y".into()], Count::DEFS);
+        let extra = builder.extra(3);
+        let metrics = builder.build(Some(&path)).expect("a file");
+        let w = metrics.writer(0);
+        w.time(Phase::Prefrag, Regime::Processing, 1);
+        w.fixed(Cell::State, 2);
+        w.input(0, &LinkCells { bytes: 3, ..LinkCells::default() });
+        w.blame(0, 4);
+        w.add(Count::B, 5);
+        metrics.words().all()[extra + 2].store(6, Relaxed);
+        let layout = metrics.layout();
+        let view = ring::WordsView::open_file(&path).expect("a reader");
+        assert_eq!(view.len(), layout.words);
+        let tile = &layout.tiles[0];
+        let got = [
+            tile.first + Phase::Prefrag as usize * 3 + Regime::Processing as usize,
+            tile.first + Cell::State as usize,
+            tile.ins[0].1 + 1,
+            tile.outs[0].1 + 4,
+            tile.first_counter + 1,
+            extra + 2,
+        ];
+        assert_eq!(got.map(|at| view.get(at)), [1, 2, 3, 4, 5, 6].map(Some));
+        assert!(extra.is_multiple_of(LINE_WORDS), "on lines of its own");
     }
 
     #[test]

@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use ring::park::{Parker, Waker};
 use ring::{Consumer, Frag, Kind, Link, LinkError, NoCredit, Observer, Producer, Tap};
 
-use super::{LinkPlan, Place, Plan, TopologyError};
+use super::monitor::LINK_WORDS;
+use super::{LinkPlan, Monitor, Place, Plan, TopologyError};
 use crate::metrics::{Metrics, MetricsBuilder, TileCells};
 use crate::outs::{OutPort, Outs};
 use crate::stem::{InPort, Stem};
@@ -24,6 +25,8 @@ use crate::time::Clock;
 pub struct BuildOptions {
     /// A directory for one file a link, best on a `tmpfs`; otherwise links live in this process only.
     pub directory: Option<PathBuf>,
+    /// A file for the counters of all tiles and links, for other processes to look at; otherwise they live in this process only.
+    pub metrics_file: Option<PathBuf>,
     /// Touch every page now, so that no turn pays for it.
     pub prefault: bool,
     /// Sets housekeeping jitter apart; the simulator's seed, or anything.
@@ -100,6 +103,8 @@ pub struct Machine {
     /// The number of each instance in `metrics`; none for what is external.
     cells: Vec<Option<usize>>,
     observers: Vec<Observer>,
+    /// The first word of the links' counters.
+    links_first: usize,
     seats: Vec<Option<Seat>>,
     /// One a core, then one for each instance that is not on a core (by its index in the plan).
     core_parkers: Vec<Option<Parker>>,
@@ -176,11 +181,14 @@ impl Plan {
             Some(metrics.tile(tile.name, tile.index, core, ins, outs, tile.counters))
         });
         let cells = cells.collect();
+        let links_first = metrics.extra(self.links.len() * LINK_WORDS);
+        let fail = |source| BuildError::Link { link: "(the counters)".into(), source };
         Ok(Machine {
             plan: self.clone(),
-            metrics: metrics.build(),
+            metrics: metrics.build(options.metrics_file.as_deref()).map_err(fail)?,
             cells,
             observers,
+            links_first,
             seats: seats.into_iter().map(Some).collect(),
             core_parkers,
             own_parkers,
@@ -207,6 +215,11 @@ impl Machine {
     /// The counters that each link keeps in its own memory, in the order of [`Plan::links`].
     pub fn observers(&self) -> &[Observer] {
         &self.observers
+    }
+
+    /// What shows this machine to other processes.
+    pub fn monitor(&self) -> Monitor {
+        Monitor::new(&self.plan, &self.metrics, &self.observers, self.links_first)
     }
 
     /// The ends of tile instance `tile`:`index`. Once.

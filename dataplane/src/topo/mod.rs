@@ -23,12 +23,14 @@
 mod build;
 mod check;
 mod layout;
+mod monitor;
 mod plan;
 mod show;
 
 pub use build::{BuildError, BuildOptions, ExternalEnds, ExternalIn, ExternalOut, Machine, Wiring};
 pub use check::TopologyError;
 pub use layout::Layout;
+pub use monitor::{LinkLayout, Monitor, MonitorLayout};
 pub use plan::{LinkPlan, Peer, Plan, TilePlan};
 pub use ring::Kind;
 

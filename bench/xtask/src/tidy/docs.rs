@@ -19,6 +19,7 @@ const RUN_BY: &[(&str, &str)] = &[
     ("metanode topo",                                 "part topo"),
     ("metanode hw",                                   "control-plane/tests/hw.rs"),
     ("metanode run",                                  "control-plane/tests/run.rs"),
+    ("metanode version",                              "control-plane/tests/run.rs"),
     ("metanode top",                                  "control-plane/tests/run.rs"),
     ("metanode config",                               "control-plane/tests/run.rs"),
     ("metanode load",                                 "control-plane/tests/load.rs"),
