@@ -23,6 +23,9 @@ pub const COINBASE_MATURITY_BLOCKS: u32 = 100;
 /// Publish positions one decision names: one a shard.
 pub const PARENTS_MAX: usize = 256;
 
+/// Rule sets whose verification a shard remembers; what was verified under a further one is verified again for a block.
+pub const RULE_SETS_MAX: usize = 64;
+
 /// What a shard is built with. Everything is taken at start; memory is committed as it is first used.
 #[derive(Clone, Debug)]
 pub struct ShardConfig {

@@ -168,6 +168,8 @@ impl Shard {
         }
         self.table.put_flags(rec, flags);
         self.table.put_publish_seq(rec, self.publish_seq);
+        let rule_set = self.rule_set_number(ctx);
+        self.table.put_rule_set(rec, rule_set);
         self.table.put_epoch_number(rec, self.epoch.number);
         self.table.put_block(rec, ctx.block);
         self.table.put_height(rec, if ctx.is_pool() { 0 } else { ctx.height });

@@ -147,7 +147,7 @@ impl Shard {
         if let Some(by_self) = self.note_own_spend(rec, vout, bits, ctx, txid) {
             return Hold::No(by_self);
         }
-        if let Err(verdict) = self.may_spend(rec, bits, ctx) {
+        if let Err(verdict) = self.may_spend(rec, vout, bits, ctx) {
             return Hold::No(verdict);
         }
         if self.differs(rec, vout, bits, ctx, &input.expect) {
@@ -291,7 +291,7 @@ impl Shard {
             let bits = self.table.output(rec, vout);
             let can = self.exists_in(rec, &ctx)
                 && self.spender(rec, vout, bits, &ctx).is_none()
-                && self.may_spend(rec, bits, &ctx).is_ok()
+                && self.may_spend(rec, vout, bits, &ctx).is_ok()
                 && !self.differs(rec, vout, bits, &ctx, &waiter.expect);
             if !can {
                 // Something changed while it waited; it asks again and is told what.

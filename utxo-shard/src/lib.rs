@@ -20,12 +20,15 @@ mod build;
 mod check;
 mod checkpoint;
 mod config;
+pub mod conformance;
 #[cfg(test)]
 mod cost;
 mod decide;
+mod engine;
 mod form;
 mod hold;
 mod index;
+mod marks;
 mod memory;
 mod mined;
 #[cfg(test)]
@@ -34,8 +37,11 @@ mod outlet;
 mod outputs;
 #[cfg(test)]
 mod protocol;
+mod reference;
 mod shard;
 mod slab;
+pub mod state_hash;
+pub mod store;
 #[cfg(test)]
 mod stories;
 #[allow(unsafe_code)] // one instruction: the processor fetches a cache line ahead
@@ -46,12 +52,16 @@ mod tile;
 #[cfg(test)]
 mod tile_tests;
 mod undo;
+pub mod verdict;
 mod waits;
+mod walk;
 
 pub use admin::AdminOutcome;
 pub use checkpoint::{PageOf, Roots};
 pub use config::*;
+pub use engine::Shards;
 pub use memory::SnapshotStep;
+pub use reference::Reference;
 pub use shard::{Counts, Outbox, Progress, Shard, Totals};
 pub use tile::{ShardCount, ShardTile};
 pub use undo::{EvictStep, PruneStep};

@@ -6,7 +6,7 @@
 //! credit to spare.
 
 use crate::build::{Build, Built};
-use crate::config::{PARENTS_MAX, ShardConfig, TX_WAITERS_MAX};
+use crate::config::{PARENTS_MAX, RULE_SETS_MAX, ShardConfig, TX_WAITERS_MAX};
 use crate::mined::Mined;
 use crate::table::{Claim, Rec, Table, flag, out};
 use crate::waits::{Kind, News, Waiter, Waits};
@@ -106,6 +106,8 @@ pub struct Counts {
     pub spends_logged: u64,
     /// Orders of the control plane that were refused.
     pub admin_refused: u64,
+    /// Coins and scripts that could not be stored for want of memory.
+    pub full: u64,
 }
 
 /// What a shard holds.
@@ -133,6 +135,8 @@ pub struct Totals {
     pub slab_used_bytes: u64,
     /// Bytes of the slab.
     pub slab_bytes: u64,
+    /// Bytes of slab and index that were ever touched.
+    pub resident_bytes: u64,
 }
 
 /// The owner of one slice of the UTXO set. See the module and the crate.
@@ -153,6 +157,10 @@ pub struct Shard {
     pub(crate) counts: Counts,
     pub(crate) announced_max: u64,
     pub(crate) watched_max: u64,
+    /// Rule sets that records were verified under; records hold a number of one. Zero stands for none, and for all
+    /// that found no place.
+    pub(crate) rule_sets: [u32; RULE_SETS_MAX],
+    pub(crate) rule_sets_used: u8,
 }
 
 impl Shard {
@@ -183,6 +191,8 @@ impl Shard {
             counts: Counts::default(),
             announced_max: u64::from(config.announced_max),
             watched_max: u64::from(config.watched_max),
+            rule_sets: [u32::MAX; RULE_SETS_MAX],
+            rule_sets_used: 0,
         }
     }
 
@@ -217,6 +227,7 @@ impl Shard {
             waiting: u64::from(self.waits.used()),
             slab_used_bytes: self.table.slab.used_bytes(),
             slab_bytes: self.table.slab.capacity_bytes(),
+            resident_bytes: self.table.slab.resident_bytes() + self.table.index.used_bytes(),
             ..self.totals
         }
     }
@@ -230,6 +241,12 @@ impl Shard {
     #[inline]
     pub fn warm(&self, ids: &[TxId]) {
         self.table.warm(ids.iter());
+    }
+
+    /// As [`Shard::warm`], of ids from anywhere.
+    #[inline]
+    pub fn warm_ids<'a>(&self, ids: impl Iterator<Item = &'a TxId>) {
+        self.table.warm(ids);
     }
 
     /// Whether something is left to do without any request: call [`Shard::step`].
@@ -440,17 +457,29 @@ impl Shard {
         if let Some(claim) = self.spender(rec, vout, bits, ctx) {
             return Err(InputVerdict::Spent { by: self.table.claimant(claim) });
         }
-        self.may_spend(rec, bits, ctx)?;
+        self.may_spend(rec, vout, bits, ctx)?;
         found(false)
     }
 
     /// What forbids spending a coin that is there and unspent.
-    pub(crate) fn may_spend(&self, rec: Rec, bits: u64, ctx: &Context) -> Result<(), InputVerdict> {
+    pub(crate) fn may_spend(
+        &self,
+        rec: Rec,
+        vout: u32,
+        bits: u64,
+        ctx: &Context,
+    ) -> Result<(), InputVerdict> {
         if bits & out::FROZEN != 0 {
             return Err(InputVerdict::Frozen);
         }
         if bits & out::LOCKED != 0 {
             return Err(InputVerdict::Locked);
+        }
+        if bits & out::REASSIGNED != 0 {
+            let until_height = self.table.reassigned_from(rec, vout);
+            if ctx.height < until_height {
+                return Err(InputVerdict::Immature { until_height });
+            }
         }
         if self.table.is(rec, flag::COINBASE) {
             let until_height = self.table.height(rec) + crate::config::COINBASE_MATURITY_BLOCKS;

@@ -113,6 +113,7 @@ const WAITING: usize = 68;
 const VALIDATOR: usize = 70;
 const FLAGS: usize = 72;
 const IMPORTED: usize = 73;
+const RULE_SET: usize = 74;
 const RECORD_BYTES: usize = 76;
 
 // While a coin is held its ticket is needed, once it is spent the publish sequence: they share their place.
@@ -396,6 +397,9 @@ impl Table {
     // One if the record was made by imports of single coins: then it may grow.
     field!(Rec, imported, put_imported, u8, u8, put_u8, IMPORTED);
 
+    // Which of the shard's rule sets its scripts were verified under.
+    field!(Rec, rule_set, put_rule_set, u8, u8, put_u8, RULE_SET);
+
     #[inline]
     pub fn is(&self, rec: Rec, flag: u8) -> bool {
         self.flags(rec) & flag != 0
@@ -508,6 +512,33 @@ impl Table {
         self.put_script_at(rec, vout, place);
         self.put_claim(rec, vout, Claim::NONE);
         Some(took)
+    }
+
+    /// As [`Table::copy_coin`], of a script that lies elsewhere.
+    pub fn write_coin(
+        &mut self,
+        rec: Rec,
+        vout: u32,
+        value_sat: u64,
+        script: &[u8],
+        script_at: usize,
+    ) -> Option<usize> {
+        let stored = stored_bytes(script);
+        if stored > INLINE_MAX_BYTES {
+            return self.write_coin_apart(rec, vout, value_sat, script).then_some(0);
+        }
+        let form = Form::of(script);
+        let (skip, bytes, prefix) = form.cut(script.len());
+        let (block, _) = self.entry(rec, vout);
+        self.write_prefix((block, script_at), prefix, script.len());
+        self.slab
+            .slice_mut(block, script_at + prefix, bytes)
+            .copy_from_slice(&script[skip..][..bytes]);
+        let form = (form as u64) << out::FORM_SHIFT;
+        self.put_output(rec, vout, value_sat | out::COIN | form);
+        self.put_script_at(rec, vout, script_at as u32);
+        self.put_claim(rec, vout, Claim::NONE);
+        Some(stored)
     }
 
     fn write_prefix(&mut self, to: (Handle, usize), prefix: usize, len: usize) {
