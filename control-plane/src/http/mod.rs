@@ -8,6 +8,7 @@ mod connection;
 pub mod counters;
 pub mod limits;
 pub mod server;
+pub mod submit;
 
 pub use counters::{HttpCount, HttpCounters};
 pub use limits::Limits;

@@ -8,6 +8,7 @@ use super::connection::{self, Shared};
 use super::counters::{HttpCount, HttpCounters};
 use super::limits::Limits;
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use std::future::Future;
 use std::io;
@@ -43,6 +44,8 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send,
 ) {
     let (tell, told) = watch::channel(false);
+    // The bound on bodies is this server's, not the extractors'.
+    let router = router.layer(DefaultBodyLimit::disable());
     let shared = Arc::new(Shared { limits, counters, router, started: Instant::now() });
     let (mut open, mut lingering) = (JoinSet::new(), JoinSet::new());
     let mut stop = pin!(stop);

@@ -192,6 +192,11 @@ impl Submit {
         Ok(answered)
     }
 
+    /// Whether the gate takes calls at all.
+    pub fn is_open(&self) -> bool {
+        !self.shared.inbox().closed
+    }
+
     /// The bounds of the gate.
     pub fn limits(&self) -> &SubmitLimits {
         &self.shared.limits

@@ -24,4 +24,4 @@ pub use handle::{SourceKind, Submit, SubmitError, SubmitLimits};
 pub use outcome::Outcome;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,11 +10,11 @@ use load::{Inject, Kind, Offer, Options, Plan, Workload};
 use std::time::{Duration, Instant};
 
 /// A node with a gate in front, and a plan's coins mined.
-struct Rig {
-    node: Node,
-    gate: Gate,
-    submit: Submit,
-    offer: Offer,
+pub(crate) struct Rig {
+    pub(crate) node: Node,
+    pub(crate) gate: Gate,
+    pub(crate) submit: Submit,
+    pub(crate) offer: Offer,
 }
 
 const COINBASE_MATURITY: usize = 100;
@@ -23,13 +23,13 @@ fn submit_all(submit: &Submit, txs: Vec<Bytes>) -> Vec<Outcome> {
     block_on(submit.submit(txs, SourceKind::Http)).expect("the gate takes it")
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(future)
 }
 
 /// A transaction whose parent nobody has.
-fn spend_of_nothing(n: u8) -> Vec<u8> {
+pub(crate) fn spend_of_nothing(n: u8) -> Vec<u8> {
     let mut tx = vec![1, 0, 0, 0, 1];
     tx.extend_from_slice(&[n; 32]);
     tx.extend_from_slice(&[0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 1]);
@@ -38,7 +38,7 @@ fn spend_of_nothing(n: u8) -> Vec<u8> {
     tx
 }
 
-fn rig(workload: Workload, txs: usize, inject: Inject, limits: SubmitLimits) -> Rig {
+pub(crate) fn rig(workload: Workload, txs: usize, inject: Inject, limits: SubmitLimits) -> Rig {
     let params = ChainParams::of(Network::Regtest);
     let plan = Plan::new(Options { keys: 50, inject, ..Options::new(workload, txs, 7) });
     let mut options = NodeOptions::new(params.clone(), Ingest::Control);
@@ -74,13 +74,13 @@ fn rig(workload: Workload, txs: usize, inject: Inject, limits: SubmitLimits) -> 
 }
 
 impl Rig {
-    fn end(self) {
+    pub(crate) fn end(self) {
         self.gate.close();
         self.node.shutdown().unwrap();
         self.gate.join();
     }
 
-    fn of(&self, at: usize) -> Bytes {
+    pub(crate) fn of(&self, at: usize) -> Bytes {
         Bytes::copy_from_slice(self.offer.get(at).bytes)
     }
 }

@@ -288,7 +288,12 @@ async fn connections_above_the_bound_get_a_clear_word() {
 
 #[tokio::test]
 async fn ten_thousand_connections_leave_room_for_who_was_there() {
-    let s = served(Limits { head_deadline: Duration::from_secs(60), ..quick() }).await;
+    let s = served(Limits {
+        head_deadline: Duration::from_secs(60),
+        idle_max: Duration::from_secs(60),
+        ..quick()
+    })
+    .await;
     let mut inside = s.connect().await;
     s.comes_to(HttpCount::Open, 1).await;
     let mut holders = Vec::new();

@@ -1,0 +1,297 @@
+//! From the body of a request to transactions, in every form clients send them.
+//!
+//! Bytes: one transaction, or many back to back, raw or extended. Text: hex, one a line. JSON: ARC's `{"rawTx": hex}` or an
+//! array of these. What comes out borrows the body where it can. Nothing here judges a transaction; it only finds where each
+//! one ends, and says which and where if that cannot be found.
+
+use super::counts::SubmitHttpCount;
+use bytes::Bytes;
+use consensus::tx::{Limits, TxLayout, parse_prefix};
+use consensus::wire::ParseError;
+use serde::Deserialize;
+
+/// Transactions of one request. Source: Teranode `services/propagation/Server.go` `maxTransactionsPerRequest`.
+pub const TXS_MAX: usize = 1_024;
+
+/// First bytes of BEEF (BRC-62) and of its second version (BRC-96), and of atomic BEEF (BRC-95).
+const BEEF: [[u8; 4]; 3] = [[1, 0, 0xbe, 0xef], [2, 0, 0xbe, 0xef], [1, 1, 1, 1]];
+
+/// Why a body is not transactions.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadBody {
+    /// Nothing in it.
+    #[error("the body is empty; send a transaction, raw or in the extended format")]
+    Empty,
+    /// The bytes of one do not parse.
+    #[error("transaction {index} of the body, at byte {at}, is malformed: {error}")]
+    Malformed {
+        /// Which, from 0.
+        index: usize,
+        /// Where it starts.
+        at: usize,
+        /// What is wrong, at an offset from there.
+        error: ParseError,
+    },
+    /// Too many.
+    #[error("the body has more than {TXS_MAX} transactions; send it in parts")]
+    TooMany,
+    /// No hex.
+    #[error("line {line} of the body is not hex: {what}")]
+    NotHex {
+        /// From 1; for JSON the place in the array, from 1.
+        line: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// No JSON of the right shape.
+    #[error("the body is not the JSON that is expected, {expected}: {what}")]
+    NotJson {
+        /// The shape.
+        expected: &'static str,
+        /// What the parser said.
+        what: String,
+    },
+    /// BEEF.
+    #[error(
+        "transaction {index} is in BEEF, which this node does not read; send it raw or in the extended format"
+    )]
+    Beef {
+        /// Which, from 0.
+        index: usize,
+    },
+}
+
+impl BadBody {
+    /// Its counter.
+    pub fn count(&self) -> SubmitHttpCount {
+        match self {
+            Self::Empty => SubmitHttpCount::Empty,
+            Self::Malformed { .. } => SubmitHttpCount::Malformed,
+            Self::TooMany => SubmitHttpCount::TooMany,
+            Self::NotHex { .. } => SubmitHttpCount::NotHex,
+            Self::NotJson { .. } => SubmitHttpCount::NotJson,
+            Self::Beef { .. } => SubmitHttpCount::Beef,
+        }
+    }
+}
+
+/// ARC's request for one transaction.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawTx<'a> {
+    #[serde(borrow)]
+    raw_tx: std::borrow::Cow<'a, str>,
+}
+
+/// One transaction in bytes. Only its end is not looked for: what follows it is the validator's to refuse.
+pub fn one(body: &Bytes) -> Result<Bytes, BadBody> {
+    if body.is_empty() {
+        return Err(BadBody::Empty);
+    }
+    refuse_beef(0, body)?;
+    Ok(body.clone())
+}
+
+/// Transactions back to back.
+pub fn concatenated(body: &Bytes) -> Result<Vec<Bytes>, BadBody> {
+    if body.is_empty() {
+        return Err(BadBody::Empty);
+    }
+    let mut txs = Vec::new();
+    let mut layout = TxLayout::new();
+    let mut at = 0;
+    while at < body.len() {
+        if txs.len() == TXS_MAX {
+            return Err(BadBody::TooMany);
+        }
+        let rest = &body[at..];
+        let malformed = |error| match is_beef(rest) {
+            true => BadBody::Beef { index: txs.len() },
+            false => BadBody::Malformed { index: txs.len(), at, error },
+        };
+        let view = parse_prefix(rest, &mut layout, Limits::CONSENSUS).map_err(malformed)?;
+        let end = at + view.bytes().len();
+        txs.push(body.slice(at..end));
+        at = end;
+    }
+    Ok(txs)
+}
+
+/// Hex, one transaction a line; blank lines do not count.
+pub fn hex_lines(body: &[u8]) -> Result<Vec<Bytes>, BadBody> {
+    let mut txs = Vec::new();
+    for (line, text) in body.split(|b| *b == b'\n').enumerate() {
+        let text = text.trim_ascii();
+        if text.is_empty() {
+            continue;
+        }
+        if txs.len() == TXS_MAX {
+            return Err(BadBody::TooMany);
+        }
+        txs.push(hex(line + 1, txs.len(), text)?);
+    }
+    if txs.is_empty() { Err(BadBody::Empty) } else { Ok(txs) }
+}
+
+/// `{"rawTx": "..."}`.
+pub fn json_one(body: &[u8]) -> Result<Bytes, BadBody> {
+    const EXPECTED: &str = r#"{"rawTx": "hex"}"#;
+    if body.is_empty() {
+        return Err(BadBody::Empty);
+    }
+    let request: RawTx<'_> = serde_json::from_slice(body)
+        .map_err(|e| BadBody::NotJson { expected: EXPECTED, what: e.to_string() })?;
+    json_hex(0, &request)
+}
+
+/// `[{"rawTx": "..."}, ...]`.
+pub fn json_many(body: &[u8]) -> Result<Vec<Bytes>, BadBody> {
+    const EXPECTED: &str = r#"[{"rawTx": "hex"}, ...]"#;
+    if body.is_empty() {
+        return Err(BadBody::Empty);
+    }
+    let requests: Vec<RawTx<'_>> = serde_json::from_slice(body)
+        .map_err(|e| BadBody::NotJson { expected: EXPECTED, what: e.to_string() })?;
+    if requests.is_empty() {
+        return Err(BadBody::Empty);
+    }
+    if requests.len() > TXS_MAX {
+        return Err(BadBody::TooMany);
+    }
+    requests.iter().enumerate().map(|(i, request)| json_hex(i, request)).collect()
+}
+
+fn json_hex(index: usize, request: &RawTx<'_>) -> Result<Bytes, BadBody> {
+    let text = request.raw_tx.trim();
+    if text.is_empty() {
+        return Err(BadBody::Empty);
+    }
+    hex(index + 1, index, text.as_bytes())
+}
+
+fn hex(line: usize, index: usize, text: &[u8]) -> Result<Bytes, BadBody> {
+    let tx = hex::decode(text).map_err(|e| BadBody::NotHex { line, what: e.to_string() })?;
+    refuse_beef(index, &tx)?;
+    Ok(tx.into())
+}
+
+fn is_beef(bytes: &[u8]) -> bool {
+    BEEF.iter().any(|head| bytes.starts_with(head))
+}
+
+/// A transaction may have a version that looks like BEEF; then it parses.
+fn refuse_beef(index: usize, tx: &[u8]) -> Result<(), BadBody> {
+    let parses = |tx| parse_prefix(tx, &mut TxLayout::new(), Limits::CONSENSUS).is_ok();
+    if is_beef(tx) && !parses(tx) { Err(BadBody::Beef { index }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A transaction of one input and one output with scripts of these lengths.
+    fn tx(unlocking: usize, locking: usize, extended: bool) -> Vec<u8> {
+        let mut tx = vec![2, 0, 0, 0];
+        if extended {
+            tx.extend_from_slice(&[0, 0, 0, 0, 0, 0xef]);
+        }
+        tx.push(1);
+        tx.extend_from_slice(&[7; 36]);
+        tx.push(unlocking as u8);
+        tx.extend(vec![0x51; unlocking]);
+        tx.extend_from_slice(&[0xff; 4]);
+        if extended {
+            tx.extend_from_slice(&[9, 0, 0, 0, 0, 0, 0, 0, 1, 0x51]);
+        }
+        tx.extend_from_slice(&[1, 5, 0, 0, 0, 0, 0, 0, 0, locking as u8]);
+        tx.extend(vec![0x51; locking]);
+        tx.extend_from_slice(&[0; 4]);
+        tx
+    }
+
+    #[test]
+    fn both_formats_are_cut_apart_where_they_end() {
+        let parts = [tx(3, 1, false), tx(100, 25, true), tx(0, 0, false)];
+        let body = Bytes::from(parts.concat());
+        let txs = concatenated(&body).unwrap();
+        assert_eq!(txs.iter().map(|t| t.to_vec()).collect::<Vec<_>>(), parts);
+        let lines = parts.iter().map(hex::encode).collect::<Vec<_>>().join("\n");
+        assert_eq!(hex_lines(format!("{lines}\r\n\n").as_bytes()).unwrap(), txs);
+        let json: Vec<_> =
+            parts.iter().map(|t| serde_json::json!({ "rawTx": hex::encode(t) })).collect();
+        assert_eq!(json_many(serde_json::to_string(&json).unwrap().as_bytes()).unwrap(), txs);
+        assert_eq!(json_one(json[1].to_string().as_bytes()).unwrap(), txs[1]);
+        assert_eq!(one(&body).unwrap(), body);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        let good = tx(3, 1, false);
+        let mut cut = good.clone();
+        cut.extend_from_slice(&good[..20]);
+        let error = concatenated(&Bytes::from(cut)).unwrap_err();
+        assert!(matches!(error, BadBody::Malformed { index: 1, at, .. } if at == good.len()));
+        let mut loose = good.clone();
+        loose[41..42].copy_from_slice(&[0xfd]); // the unlocking script's length in a longer form
+        let error = concatenated(&Bytes::from(loose)).unwrap_err();
+        assert_eq!(error.count(), SubmitHttpCount::Malformed);
+        let mut trailing = good.clone();
+        trailing.push(0);
+        let error = concatenated(&Bytes::from(trailing)).unwrap_err();
+        assert!(error.to_string().starts_with("transaction 1 of the body, at byte "), "{error}");
+        let huge = [1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+        let error = concatenated(&Bytes::from(huge.to_vec())).unwrap_err();
+        assert!(matches!(error, BadBody::Malformed { index: 0, at: 0, .. }), "{error}");
+        assert_eq!(hex_lines(b"01020").unwrap_err().count(), SubmitHttpCount::NotHex);
+        assert_eq!(
+            hex_lines(b"00\nxy").unwrap_err().to_string().split(':').next(),
+            Some("line 2 of the body is not hex")
+        );
+        assert_eq!(hex_lines(b" \n \n"), Err(BadBody::Empty));
+        assert_eq!(concatenated(&Bytes::new()), Err(BadBody::Empty));
+        assert_eq!(json_one(b"{}").unwrap_err().count(), SubmitHttpCount::NotJson);
+        assert_eq!(json_one(b"[]").unwrap_err().count(), SubmitHttpCount::NotJson);
+        assert_eq!(json_many(b"[]"), Err(BadBody::Empty));
+        let deep = "[".repeat(100_000);
+        assert_eq!(json_many(deep.as_bytes()).unwrap_err().count(), SubmitHttpCount::NotJson);
+        assert_eq!(json_one(deep.as_bytes()).unwrap_err().count(), SubmitHttpCount::NotJson);
+        let beef = hex_lines(b"0100beef01fe636d0c0007").unwrap_err();
+        assert_eq!(beef, BadBody::Beef { index: 0 });
+    }
+
+    #[test]
+    fn a_thousand_and_twenty_four_fit_and_one_more_does_not() {
+        let good = tx(0, 1, false);
+        let full = Bytes::from(good.repeat(TXS_MAX));
+        assert_eq!(concatenated(&full).map(|t| t.len()), Ok(TXS_MAX));
+        let over = Bytes::from(good.repeat(TXS_MAX + 1));
+        assert_eq!(concatenated(&over), Err(BadBody::TooMany));
+        let lines = format!("{}\n", hex::encode(&good)).repeat(TXS_MAX + 1);
+        assert_eq!(hex_lines(lines.as_bytes()), Err(BadBody::TooMany));
+        let json = format!("[{}]", vec![r#"{"rawTx":"00"}"#; TXS_MAX + 1].join(","));
+        assert_eq!(json_many(json.as_bytes()), Err(BadBody::TooMany));
+    }
+
+    #[test]
+    fn any_bytes_are_answered() {
+        let mut rng = dataplane::rng::Rng::salted(1, 2);
+        let good = tx(3, 1, false);
+        for _ in 0..20_000 {
+            // Transactions with a few bytes changed, and plain noise.
+            let mut body = good.repeat(1 + rng.index(3));
+            for _ in 0..rng.index(4) {
+                let at = rng.index(body.len());
+                body[at] = rng.next_u64() as u8;
+            }
+            if rng.index(4) == 0 {
+                rng.fill(&mut body);
+            }
+            let body = Bytes::from(body);
+            if let Ok(txs) = concatenated(&body) {
+                assert_eq!(txs.concat(), body.to_vec(), "nothing is lost or made up");
+            }
+            let _ = (hex_lines(&body), json_one(&body), json_many(&body), one(&body)); // no panic
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The submit listener (8833): transactions in, verdicts out, in the words of Teranode and of ARC.
+//!
+//! ```text
+//!   POST /tx  /txs        Teranode's propagation server: bytes (or hex text) in, `OK` or why not out      `teranode`
+//!   POST /v1/tx /v1/txs   ARC: JSON, hex text or bytes in, its states and error objects out               `arc`
+//!   GET  /v1/tx/{txid}    where a transaction is, with its merkle path once it is in a block
+//!   GET  /v1/policy  /v1/health  /health
+//! ```
+//!
+//! Bodies are whole and bounded before they come here (`http::server`); `bodies` cuts them into transactions, `finder` says
+//! where one is, `recent` remembers the last refusals, because ARC's clients ask for them later.
+
+mod arc;
+pub mod bodies;
+mod counts;
+mod finder;
+mod recent;
+mod teranode;
+
+pub use counts::{SubmitHttpCount, SubmitHttpCounters};
+pub use finder::{Find, Whereabouts};
+
+use crate::submit::{Outcome, SourceKind, Submit, SubmitError};
+use axum::Router;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use recent::Recent;
+use std::sync::Arc;
+
+/// What `/v1/policy` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatedPolicy {
+    /// Least fee, satoshi for 1,000 bytes.
+    pub fee_min_sat_per_kb: u64,
+    /// Bytes of the largest transaction for the pool.
+    pub tx_bytes_max: u64,
+    /// Bytes of the largest script.
+    pub script_bytes_max: u64,
+}
+
+impl From<&dataplane::validate::Policy> for StatedPolicy {
+    fn from(policy: &dataplane::validate::Policy) -> Self {
+        Self {
+            fee_min_sat_per_kb: policy.fee_min.sat_per_kb,
+            tx_bytes_max: policy.tx_bytes_max,
+            script_bytes_max: policy.script_limits.script_bytes,
+        }
+    }
+}
+
+/// What every handler works with.
+struct Api {
+    submit: Submit,
+    find: Box<dyn Find>,
+    policy: StatedPolicy,
+    counters: Arc<SubmitHttpCounters>,
+    recent: Recent,
+}
+
+type Shared = Arc<Api>;
+
+/// The routes. `find` answers where a transaction is.
+pub fn router(
+    submit: Submit,
+    find: impl Find + 'static,
+    policy: StatedPolicy,
+    counters: Arc<SubmitHttpCounters>,
+) -> Router {
+    let api = Api { submit, find: Box::new(find), policy, counters, recent: Recent::default() };
+    Router::new()
+        .route("/tx", post(teranode::tx))
+        .route("/txs", post(teranode::txs))
+        .route("/health", get(teranode::health))
+        .route("/v1/tx", post(arc::tx))
+        .route("/v1/txs", post(arc::txs))
+        .route("/v1/tx/{txid}", get(arc::status))
+        .route("/v1/policy", get(arc::policy))
+        .route("/v1/health", get(arc::health))
+        .with_state(Arc::new(api))
+}
+
+impl Api {
+    async fn judge(&self, txs: Vec<Bytes>) -> Result<Vec<Outcome>, SubmitError> {
+        let outcomes = self.submit.submit(txs, SourceKind::Http).await?;
+        self.recent.note(&outcomes);
+        Ok(outcomes)
+    }
+}
+
+/// The media type of a request, without parameters, in lower case.
+fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    value.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
+}
+
+fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
+    let body = serde_json::to_vec(value).expect("plain structs of text and numbers become JSON");
+    (status, [(header::CONTENT_TYPE, "application/json; charset=utf-8")], body).into_response()
+}
+
+/// Says when to come back.
+fn retry_after(mut response: Response, seconds: u32) -> Response {
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
+#[cfg(test)]
+mod tests;
