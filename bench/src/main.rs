@@ -15,6 +15,7 @@ mod ring;
 mod rng;
 mod sigs;
 mod sim;
+mod storm;
 mod vectors;
 
 use clap::{Parser, Subcommand};
@@ -51,6 +52,8 @@ enum Command {
     FuzzSig(sigs::FuzzArgs),
     /// Turns the real tiles in any order a seed says, and checks every verdict
     Sim(sim::Args),
+    /// Rivals at the same moment, a chain without end, kills in the middle, against a running node
+    Storm(storm::Args),
 }
 
 fn main() -> ExitCode {
@@ -65,5 +68,6 @@ fn main() -> ExitCode {
         Command::Sig(args) => sigs::sig(&args),
         Command::FuzzSig(args) => sigs::fuzz(&args),
         Command::Sim(args) => sim::main(&args),
+        Command::Storm(args) => storm::main(&args),
     }
 }

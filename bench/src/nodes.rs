@@ -73,6 +73,12 @@ impl Running {
         }
     }
 
+    /// Ends it as a power failure would; its folder stays.
+    pub fn kill(&mut self) -> Result<(), NodeError> {
+        let killed = self.child.kill().and_then(|()| self.child.wait());
+        killed.map(drop).map_err(|error| failed("killing the node", &error))
+    }
+
     /// How it ended, if it did.
     pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
         self.child.try_wait().ok().flatten()

@@ -1,9 +1,9 @@
 //! Our own node, as its users start it: the binary, on regtest, on ports of its own.
 
 use super::{NodeError, Running, failed, free_port, line_of};
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// A running node of ours.
 #[derive(Debug)]
@@ -31,36 +31,60 @@ impl MetaNode {
     /// Starts and greets it; its log goes to `node.log` in its folder. `options` are flags of its `run`.
     pub fn start(program: &Path, options: &[&str]) -> Result<Self, NodeError> {
         let folder = tempfile::tempdir().map_err(|error| failed("making a data folder", &error))?;
-        let (rpc_port, submit_port, ops_port) = (free_port()?, free_port()?, free_port()?);
-        let log = File::create(folder.path().join("node.log"))
-            .map_err(|error| failed("making a log", &error))?;
-        let mut child = Command::new(program)
-            .args(["run", "--network", "regtest"])
-            .arg("--data-dir")
-            .arg(folder.path())
-            .args(["--rpc-listen", &format!("127.0.0.1:{rpc_port}")])
-            .args(["--submit-listen", &format!("127.0.0.1:{submit_port}")])
-            .args(["--ops-listen", &format!("127.0.0.1:{ops_port}")])
-            .args(options)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .map_err(|error| failed(&format!("starting {}", program.display()), &error))?;
-        let credentials = match line_of(&folder.path().join("regtest/.cookie"), &mut child) {
-            Ok(credentials) => credentials,
-            Err(error) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                let log = std::fs::read_to_string(folder.path().join("node.log"));
-                let last: Vec<String> =
-                    log.unwrap_or_default().lines().map(str::to_owned).collect();
-                let last = last[last.len().saturating_sub(5)..].join("\n");
-                return Err(NodeError(format!("starting {}: {error}\n{last}", program.display())));
-            }
-        };
+        let ports = [free_port()?, free_port()?, free_port()?];
+        let (child, credentials) = launch(program, folder.path(), ports, options)?;
+        let [rpc_port, submit_port, ops_port] = ports;
         let mut running = Running { child, rpc_port, credentials, folder };
         running.greet("metanode", "getblockcount")?;
         Ok(Self { running, submit_port, ops_port })
+    }
+
+    /// Starts it again in the folder and on the ports it had, after it ended.
+    pub fn restart(&mut self, program: &Path) -> Result<(), NodeError> {
+        let ports = [self.running.rpc_port, self.submit_port, self.ops_port];
+        // The cookie of the life before says nothing about this one.
+        let _ = std::fs::remove_file(cookie(self.running.folder()));
+        let (child, credentials) = launch(program, self.running.folder(), ports, &[])?;
+        self.running.child = child;
+        self.running.credentials = credentials;
+        self.running.greet("metanode", "getblockcount").map(drop)
+    }
+}
+
+fn cookie(folder: &Path) -> PathBuf {
+    folder.join("regtest/.cookie")
+}
+
+/// The process and its credentials.
+fn launch(
+    program: &Path,
+    folder: &Path,
+    [rpc_port, submit_port, ops_port]: [u16; 3],
+    options: &[&str],
+) -> Result<(Child, String), NodeError> {
+    let log = OpenOptions::new().create(true).append(true).open(folder.join("node.log"));
+    let log = log.map_err(|error| failed("making a log", &error))?;
+    let mut child = Command::new(program)
+        .args(["run", "--network", "regtest", "--data-dir"])
+        .arg(folder)
+        .args(["--rpc-listen", &format!("127.0.0.1:{rpc_port}")])
+        .args(["--submit-listen", &format!("127.0.0.1:{submit_port}")])
+        .args(["--ops-listen", &format!("127.0.0.1:{ops_port}")])
+        .args(options)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .map_err(|error| failed(&format!("starting {}", program.display()), &error))?;
+    match line_of(&cookie(folder), &mut child) {
+        Ok(credentials) => Ok((child, credentials)),
+        Err(error) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            let log = std::fs::read_to_string(folder.join("node.log")).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(5)..].join("\n");
+            Err(NodeError(format!("starting {}: {error}\n{last}", program.display())))
+        }
     }
 }

@@ -286,6 +286,22 @@ async fn run_on(
     Ok(ok)
 }
 
+/// The coins of `plan` on the regtest node whose RPC is at `authority` (`HOST:PORT`), for callers without a runtime.
+pub fn coins_by_rpc(
+    authority: &str,
+    credentials: &str,
+    plan: &Plan,
+) -> Result<load::FanOut, LoadError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| LoadError::System { what: "starting the runtime", source })?;
+    runtime.block_on(async {
+        let mut rpc = Rpc::new(authority, Some(credentials))?;
+        Ok(coins::prepare(&mut rpc, plan).await?)
+    })
+}
+
 /// Plans, prepares coins, signs.
 async fn signed(args: &LoadArgs, txs: usize, rpc: Option<&mut Rpc>) -> Result<Offer, LoadError> {
     let Some(rpc) = rpc else {
