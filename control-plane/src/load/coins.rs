@@ -7,7 +7,7 @@ use super::rpc::{Rpc, RpcError};
 use consensus::address::Destination;
 use consensus::block::BlockView;
 use consensus::params::{ChainParams, Network};
-use consensus::tx::TxLayout;
+use consensus::tx::{TxLayout, parse};
 use load::{Coinbase, FanOut, Plan};
 use serde_json::json;
 
@@ -15,6 +15,9 @@ use serde_json::json;
 const COINBASE_MATURITY: u32 = 100;
 /// Coinbases a plan may ask for.
 const COINBASES_MAX: usize = 1_000;
+/// Outputs of the fan-out in one block: each is a signature operation, and before Genesis a block of up to a megabyte may
+/// hold 20,000. Source: SV Node consensus.h, `GetMaxBlockSigOpsCountBeforeGenesis`.
+const BLOCK_OUTPUTS_MAX: usize = 15_000;
 /// Blocks mined until the fan-out is confirmed.
 const DRAIN_BLOCKS_MAX: u32 = 50;
 
@@ -101,8 +104,16 @@ pub async fn prepare(rpc: &mut Rpc, plan: &Plan) -> Result<FanOut, CoinsError> {
     }
     rpc.call("generatetoaddress", json!([COINBASE_MATURITY, address(0)])).await?;
     let fan_out = plan.fan_out(&coinbases, reward_sat);
+    let mut outputs = 0;
+    let mut layout = TxLayout::new();
     for tx in &fan_out.txs {
+        let more = parse(tx, &mut layout).map_or(0, |view| view.output_count());
+        if outputs > 0 && outputs + more > BLOCK_OUTPUTS_MAX {
+            rpc.call("generatetoaddress", json!([1, address(0)])).await?;
+            outputs = 0;
+        }
         rpc.text("sendrawtransaction", json!([hex::encode(tx), true])).await?;
+        outputs += more;
     }
     let mut blocks = 0;
     loop {

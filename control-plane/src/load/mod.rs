@@ -186,7 +186,10 @@ fn run(
     }
     let txs = args.txs.unwrap_or(match args.rate {
         Rate::Max => TXS_DEFAULT,
-        Rate::PerSecond(rate) => (rate * args.duration).ceil() as usize,
+        // Faults, and parents that come late, take their share of the rate.
+        Rate::PerSecond(rate) => {
+            ((rate * args.duration).ceil() as usize).saturating_sub(7 * args.faults).max(1)
+        }
     });
     between("txs", txs, TXS_MAX)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -286,7 +286,10 @@ fn none<T>() -> Option<T> {
 const JUDGING_CODES: [i64; 4] = [-22, -25, -26, -27];
 
 fn judge_error(error: &RpcError<'_>) -> Judgement {
-    let why = reason(&error.message);
+    // `16: bad-txns` and `bad-txns` are one reason: SV Node puts the code in front only where one was called for.
+    let (code, rest) = error.message.split_once(": ").unwrap_or(("", &error.message));
+    let is_code = !code.is_empty() && code.bytes().all(|b| b.is_ascii_digit());
+    let why = reason(if is_code { rest } else { &error.message });
     if JUDGING_CODES.contains(&error.code) {
         Judgement::Rejected(why)
     } else {
@@ -490,7 +493,7 @@ mod tests {
             {"result":"ff","error":null,"id":0}]"#;
         let answer = Speech::RpcArray.read(&offer, &[0, 1, 2], StatusCode::OK, body);
         let Answer::Each(judged) = answer else { panic!("one for each") };
-        assert_eq!(judged[..2], [Judgement::Accepted, rejected("64: dust")]);
+        assert_eq!(judged[..2], [Judgement::Accepted, rejected("dust")]);
         assert!(matches!(judged[2], Judgement::Error(_)));
     }
 
