@@ -64,10 +64,15 @@ impl Tip {
 /// A coinbase for `height` that pays `value_sat` to `locking_script`.
 ///
 /// Its script starts with the push of the height (BIP34), also where no rule asks for it, so that no two coinbases are alike.
-pub fn coinbase(height: u32, value_sat: u64, locking_script: Vec<u8>) -> Tx {
+/// `tag` follows it, so that two coinbases of one height differ where somebody wants that.
+pub fn coinbase(height: u32, value_sat: u64, locking_script: Vec<u8>, tag: &[u8]) -> Tx {
     let (push, len) = consensus::rules::coinbase_height_script(height);
     let mut script = push[..len].to_vec();
     script.extend_from_slice(b"\x08metanode");
+    if !tag.is_empty() {
+        script.push(tag.len() as u8);
+        script.extend_from_slice(tag);
+    }
     Tx {
         version: 1,
         inputs: vec![TxIn {

@@ -326,7 +326,7 @@ impl Pool {
     }
 
     /// These are in a connected block.
-    pub(crate) fn mined<'a>(&self, txids: impl IntoIterator<Item = &'a TxId>) {
+    pub(crate) fn mined(&self, txids: &[TxId]) {
         let mut inner = self.lock();
         for txid in txids {
             if !inner.remove(txid) {
@@ -337,7 +337,7 @@ impl Pool {
     }
 
     /// A block is disconnected: its transactions are mined no more. Those that came back are given to [`Pool::restore`].
-    pub(crate) fn unmined<'a>(&self, txids: impl IntoIterator<Item = &'a TxId>) {
+    pub(crate) fn unmined(&self, txids: &[TxId]) {
         let mut inner = self.lock();
         for txid in txids {
             inner.ahead.remove(txid);
@@ -498,7 +498,7 @@ mod tests {
             assert_eq!((got.time_s, got.height), (1_000, 9));
         }
         let (all, fees) = (pool.bytes(), pool.fees_sat());
-        pool.mined([&id(7)]);
+        pool.mined(&[id(7)]);
         assert_eq!(pool.get(&id(7)).expect("readable"), None);
         assert_eq!((pool.len(), pool.fees_sat()), (1_999, fees - 7));
         assert_eq!(pool.bytes(), all - bytes(7).len() as u64);
@@ -508,10 +508,10 @@ mod tests {
     fn a_transaction_mined_before_its_frag_was_read_does_not_appear() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let pool = Pool::create(dir.path(), NodeClock::new()).expect("a new pool");
-        pool.mined([&id(1), &id(2)]);
+        pool.mined(&[id(1), id(2)]);
         put(&pool, 1);
         assert_eq!(pool.len(), 0);
-        pool.unmined([&id(2)]);
+        pool.unmined(&[id(2)]);
         put(&pool, 2);
         put(&pool, 1);
         assert_eq!(pool.len(), 2, "a later acceptance counts");
@@ -527,10 +527,10 @@ mod tests {
         pool.lock().begin().expect("a second segment");
         (500..1_000).for_each(|i| put(&pool, i));
         assert_eq!(files(), 2);
-        pool.mined((0..500).map(id).collect::<Vec<_>>().iter());
+        pool.mined(&(0..500).map(id).collect::<Vec<_>>());
         assert_eq!(files(), 1);
         assert_eq!(pool.get(&id(700)).expect("readable").expect("there").raw, bytes(700));
-        pool.mined((500..1_000).map(id).collect::<Vec<_>>().iter());
+        pool.mined(&(500..1_000).map(id).collect::<Vec<_>>());
         put(&pool, 3_000);
         assert_eq!(pool.get(&id(3_000)).expect("readable").expect("there").raw, bytes(3_000));
         pool.lock().flush();

@@ -311,6 +311,10 @@ pub(crate) struct BlockReader {
 }
 
 impl BlockReader {
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     fn file(&self, place: &Place) -> io::Result<Arc<File>> {
         let files = self.files.read().expect("no holder of this lock panics");
         let missing = || {
@@ -356,7 +360,7 @@ pub(crate) struct BlockFiles {
     genesis: BlockHash,
     /// Of the last file.
     len: u64,
-    file_bytes_max: u64,
+    pub(crate) file_bytes_max: u64,
 }
 
 impl BlockFiles {

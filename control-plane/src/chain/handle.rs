@@ -4,11 +4,11 @@
 //! one after the other, and are answered through a oneshot; a full channel makes the caller wait.
 
 use super::answers::{
-    BlockOutcome, Candidate, ChainTip, CoinInfo, HeaderInfo, HeaderOutcome, Solution, TemplateTx,
-    TipInfo,
+    BlockOutcome, Candidate, ChainTip, CoinInfo, HeaderInfo, HeaderOutcome, MinedTx, Solution,
+    TemplateTx, TipInfo,
 };
 use super::view::View;
-use consensus::hash::BlockHash;
+use consensus::hash::{BlockHash, TxId};
 use consensus::header::Header;
 use consensus::tx::OutPoint;
 use dataplane::msg::pack_control::Want;
@@ -55,6 +55,12 @@ pub enum ChainError {
         what: &'static str,
         /// The bound.
         most: u64,
+    },
+    /// The bytes are no block, or no coinbase.
+    #[error("the bytes cannot be read: {what}")]
+    Malformed {
+        /// What the parser said.
+        what: String,
     },
     /// A file of the chain could not be used.
     #[error(transparent)]
@@ -110,6 +116,11 @@ impl Chain {
         self.view.tip()
     }
 
+    /// Whether the coins of the blocks on disk are rebuilt. Commands wait until then.
+    pub fn is_ready(&self) -> bool {
+        self.view.is_ready()
+    }
+
     /// A header and what is known of its block.
     pub fn header(&self, hash: &BlockHash) -> Option<HeaderInfo> {
         self.view.header(hash)
@@ -134,6 +145,11 @@ impl Chain {
     /// A block as on the wire; `None` if it is not here. Reads a file: call it where waiting for a disk is right.
     pub fn block(&self, hash: &BlockHash) -> std::io::Result<Option<Vec<u8>>> {
         self.view.block(hash)
+    }
+
+    /// Where a transaction is mined on the connected chain. Reads files.
+    pub fn find_tx(&self, txid: &TxId) -> std::io::Result<Option<MinedTx>> {
+        self.view.find_tx(txid)
     }
 
     /// Hears of every new tip; tips that follow fast may be seen as one.

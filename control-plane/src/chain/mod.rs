@@ -6,13 +6,23 @@
 //! `handle` (what callers see).
 
 pub mod answers;
+pub mod candidates;
 pub mod files;
 pub mod handle;
-pub(crate) mod tree;
-pub(crate) mod view;
+pub mod mining;
+mod open;
+mod state;
+#[cfg(test)]
+mod tests;
+mod thread;
+mod tree;
+mod tx_index;
+mod view;
 
 pub use answers::{
     BlockOutcome, Candidate, ChainStatus, ChainTip, CoinInfo, HeaderInfo, HeaderOutcome, MinedTx,
     Solution, TemplateTx, TipInfo,
 };
 pub use handle::{Chain, ChainError};
+pub use open::{ChainOptions, open};
+pub use thread::{ChainThread, Ended};

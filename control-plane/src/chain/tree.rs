@@ -87,6 +87,8 @@ pub(crate) struct Tree {
     /// Blocks that are stored below a missing one, by the parent.
     unlinked: HashMap<Id, Vec<Id>>,
     next_sequence: u64,
+    /// The header with the most work that is not bad.
+    best_header: Id,
 }
 
 impl Tree {
@@ -118,6 +120,7 @@ impl Tree {
             candidates: BTreeSet::new(),
             unlinked: HashMap::new(),
             next_sequence: 1,
+            best_header: GENESIS,
         };
         tree.candidates.insert(tree.rank(GENESIS));
         tree
@@ -140,9 +143,9 @@ impl Tree {
         self.entries.len()
     }
 
-    /// Headers outside the connected chain.
+    /// Headers outside the chain of the best header.
     pub(crate) fn side_headers(&self) -> usize {
-        self.entries.len() - self.active.len()
+        self.entries.len() - 1 - self.entry(self.best_header).height as usize
     }
 
     /// The end of the connected chain.
@@ -237,6 +240,9 @@ impl Tree {
         self.by_hash.insert(hash, id);
         self.leaves.remove(&parent);
         self.leaves.insert(id);
+        if !failed_parent && work > self.entry(self.best_header).work {
+            self.best_header = id;
+        }
         id
     }
 
@@ -285,6 +291,11 @@ impl Tree {
 
     /// The header with the most work that is not bad, whether or not its block is here.
     pub(crate) fn best_header(&self) -> Id {
+        self.best_header
+    }
+
+    /// After marks changed.
+    fn find_best_header(&self) -> Id {
         let leaves = self.leaves.iter().map(|&id| self.good_part(id));
         leaves.max_by_key(|&id| (self.entry(id).work, std::cmp::Reverse(id))).unwrap_or(GENESIS)
     }
@@ -334,6 +345,7 @@ impl Tree {
                 self.candidates.remove(&self.rank(child));
             }
         }
+        self.best_header = self.find_best_header();
         news
     }
 
@@ -349,20 +361,29 @@ impl Tree {
                 h => self.ancestor(id, h) == Some(other),
             };
             if related && self.entry(other).is_bad() {
-                let entry = self.entry_mut(other);
-                if std::mem::take(&mut entry.failed) {
+                if std::mem::take(&mut self.entry_mut(other).failed) {
                     cleared.push(other);
                 }
-                entry.failed_parent = false;
             }
         }
         // A side branch of the block's ancestors keeps its own mark, and so does what stands on it.
+        self.marks_changed();
+        cleared
+    }
+
+    /// Takes the mark off one block, as an earlier run did.
+    pub(crate) fn unmark(&mut self, id: Id) {
+        self.entry_mut(id).failed = false;
+        self.marks_changed();
+    }
+
+    fn marks_changed(&mut self) {
         for child in 1..self.entries.len() as Id {
             let parent = self.entry(child).parent;
             self.entry_mut(child).failed_parent = self.entry(parent).is_bad();
         }
+        self.best_header = self.find_best_header();
         self.reconsider_all();
-        cleared
     }
 
     /// Remembers from an earlier run that the block was connected.

@@ -3,10 +3,12 @@
 //! The chain thread writes the tree under the lock, briefly, once everything about a block is on disk; readers copy out what they
 //! need. Blocks are read from their files outside the lock.
 
-use super::answers::{ChainTip, HeaderInfo, TipInfo};
+use super::answers::{ChainTip, HeaderInfo, MinedTx, TipInfo};
 use super::files::BlockReader;
 use super::tree::{Id, Place, Tree};
-use consensus::hash::BlockHash;
+use super::tx_index::TxIndex;
+use consensus::hash::{BlockHash, TxId};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Shared by the chain thread and all handles.
@@ -14,12 +16,52 @@ use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub(crate) struct View {
     tree: RwLock<Tree>,
     blocks: BlockReader,
+    index: RwLock<TxIndex>,
     genesis_block: Vec<u8>,
+    ready: AtomicBool,
 }
 
 impl View {
-    pub(crate) fn new(tree: Tree, blocks: BlockReader, genesis_block: Vec<u8>) -> Self {
-        Self { tree: RwLock::new(tree), blocks, genesis_block }
+    pub(crate) fn new(
+        tree: Tree,
+        blocks: BlockReader,
+        index: TxIndex,
+        genesis_block: Vec<u8>,
+    ) -> Self {
+        let (tree, index) = (RwLock::new(tree), RwLock::new(index));
+        Self { tree, blocks, index, genesis_block, ready: AtomicBool::new(false) }
+    }
+
+    /// Everything the files held is connected.
+    pub(crate) fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn index_mut(&self) -> RwLockWriteGuard<'_, TxIndex> {
+        self.index.write().expect("no holder of this lock panics")
+    }
+
+    /// Where a transaction is mined on the connected chain.
+    pub(crate) fn find_tx(&self, txid: &TxId) -> std::io::Result<Option<MinedTx>> {
+        let rows = self.index.read().expect("no holder of this lock panics").find(txid)?;
+        for row in rows {
+            let (place, block) = {
+                let tree = self.tree();
+                let entry = tree.entry(row.block);
+                (entry.place.filter(|_| tree.is_active(row.block)), entry.hash)
+            };
+            let Some(place) = place else { continue };
+            let raw = self.blocks.read_part(&place, row.at, row.len as usize)?;
+            // Rows hold a part of the id: another transaction may share it.
+            if TxId::of(&raw) == *txid {
+                return Ok(Some(MinedTx { block, index: u64::from(row.index), raw }));
+            }
+        }
+        Ok(None)
     }
 
     pub(crate) fn tree(&self) -> RwLockReadGuard<'_, Tree> {

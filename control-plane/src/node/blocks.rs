@@ -40,7 +40,7 @@ impl Node {
         let candidate_ms = asked.elapsed().as_secs_f64() * 1e3;
         let height = self.tip.height + 1;
         let reward_sat = self.params.subsidy_sat(height) + candidate.fees_sat;
-        let coinbase = mine::coinbase(height, reward_sat, locking_script.to_vec()).to_bytes();
+        let coinbase = mine::coinbase(height, reward_sat, locking_script.to_vec(), &[]).to_bytes();
         let coinbase_txid = TxId::of(&coinbase);
         let root = candidate
             .branch

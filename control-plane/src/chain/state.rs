@@ -1,0 +1,537 @@
+//! The state machine: what is done with a header, a block, an operator's word, until the connected chain is the best one.
+//!
+//! In: commands, one at a time. Out: the tree, the files and the coins of the [`Engine`], always in that order: a header and a
+//! block are on disk before they are connected, and connected before anybody hears of them. The tip moves in one place,
+//! [`State::activate`]: back to the fork, forward over the better branch; a block that fails is marked, and the loop looks again,
+//! which connects the old blocks where nothing better is left.
+//!
+//! Checks come in the order of SV Node, so that the reason a block is refused for is the one it would give. Source: SV Node
+//! `validation.cpp` `ProcessNewBlock`, `AcceptBlockHeader`, `AcceptBlock`, `ActivateBestChain`, `InvalidateBlock`,
+//! `ReconsiderBlock`.
+
+use super::answers::{BlockOutcome, CoinInfo, HeaderOutcome, TipInfo};
+use super::candidates::Candidates;
+use super::files::{ChainFiles, FilesError, HeaderRecord};
+use super::handle::ChainError;
+use super::tree::{Id, SIDE_HEADERS_MAX};
+use super::tx_index::Row;
+use super::view::View;
+use crate::engine::{BlockToConnect, ChainEnd, ConnectError, Engine, Leaves};
+use crate::node::NodeError;
+use crate::service::{NodeClock, Stop};
+use crate::store::Pool;
+use consensus::block::BlockView;
+use consensus::hash::{BlockHash, TxId};
+use consensus::header::{
+    Header, HeaderContext, HeaderReject, check_checkpoints, check_header_in_context,
+    check_header_work,
+};
+use consensus::params::ChainParams;
+use consensus::rules::{BlockChecker, BlockReject, TxReject, lock_time_limit_s};
+use consensus::tx::{Limits, OutPoint, TxLayout, parse_prefix};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How often a long way forward says where it is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// The state. See the module.
+#[derive(Debug)]
+pub(crate) struct State<E> {
+    pub(crate) params: Arc<ChainParams>,
+    pub(crate) clock: NodeClock,
+    pub(crate) engine: E,
+    pub(crate) view: Arc<View>,
+    pub(crate) files: ChainFiles,
+    pub(crate) pool: Pool,
+    pub(crate) announce: watch::Sender<TipInfo>,
+    pub(crate) candidates: Candidates,
+    /// Largest block that is taken; 0 for no limit.
+    pub(crate) block_bytes_max: u64,
+    /// Ends a long way early; what is not connected then is when the directory is opened again.
+    pub(crate) stop: Stop,
+}
+
+/// A block that is about to be activated and whose bytes are at hand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AtHand<'a> {
+    pub(crate) id: Id,
+    pub(crate) raw: &'a [u8],
+    /// What it holds, if it is a candidate of ours.
+    pub(crate) leaves: Option<&'a Leaves>,
+}
+
+/// What is wrong with a block, for the caller that handed it in.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    id: Id,
+    reason: String,
+    detail: String,
+}
+
+pub(crate) fn engine_error(error: NodeError) -> ChainError {
+    ChainError::Engine { what: error.to_string() }
+}
+
+fn reason_of(reject: HeaderReject, header: &Header) -> String {
+    let mut text = String::new();
+    reject.write_reason(header.version, &mut text).expect("a string takes what is written");
+    text
+}
+
+/// The rules of `ContextualCheckBlock`, which SV Node looks at once the header is known.
+fn is_late(reject: BlockReject) -> bool {
+    matches!(
+        reject,
+        BlockReject::CoinbaseHeight | BlockReject::Transaction { reject: TxReject::NonFinal, .. }
+    )
+}
+
+impl<E: Engine> State<E> {
+    pub(crate) fn end_of(&self, id: Id) -> ChainEnd {
+        let tree = self.view.tree();
+        let entry = tree.entry(id);
+        let median_time_past = entry.median_time_past;
+        ChainEnd { height: entry.height, hash: entry.hash, median_time_past }
+    }
+
+    /// Hands in a header.
+    pub(crate) fn submit_header(&mut self, header: &Header) -> Result<HeaderOutcome, ChainError> {
+        let known = self.view.tree().len();
+        Ok(match self.accept_header(header)? {
+            Ok(_) if self.view.tree().len() > known => {
+                self.files.headers.sync()?;
+                HeaderOutcome::Accepted
+            }
+            Ok(_) => HeaderOutcome::Known,
+            Err(reason) => HeaderOutcome::Rejected { reason },
+        })
+    }
+
+    /// Finds a header in the tree, or checks it and adds it.
+    fn accept_header(&mut self, header: &Header) -> Result<Result<Id, String>, ChainError> {
+        let refused = |reject| Ok(Err(reason_of(reject, header)));
+        let hash = header.hash();
+        {
+            let tree = self.view.tree();
+            if let Some(id) = tree.find(&hash) {
+                return match tree.entry(id).is_bad() {
+                    true => refused(HeaderReject::Duplicate),
+                    false => Ok(Ok(id)),
+                };
+            }
+            if let Err(reject) = check_header_work(header, &self.params) {
+                return refused(reject);
+            }
+            let Some(parent) = tree.find(&header.prev) else {
+                return refused(HeaderReject::PrevNotFound);
+            };
+            let above = tree.entry(parent);
+            if above.is_bad() {
+                return refused(HeaderReject::BadPrev);
+            }
+            let height = above.height + 1;
+            let checkpoint = tree.last_checkpoint(&self.params);
+            if let Err(reject) = check_checkpoints(&hash, height, checkpoint, &self.params) {
+                return refused(reject);
+            }
+            let context = HeaderContext {
+                height,
+                prev_median_time_s: above.median_time_past,
+                required_bits: tree.required_bits(&self.params, parent, header.time_s),
+                adjusted_time_s: self.clock.now_s() as u32,
+            };
+            if let Err(reject) = check_header_in_context(header, &context, &self.params) {
+                return refused(reject);
+            }
+            if parent != tree.best_header() && tree.side_headers() >= SIDE_HEADERS_MAX {
+                return Ok(Err("too-many-side-headers".to_owned()));
+            }
+        }
+        self.files.headers.append(HeaderRecord::Header(*header))?;
+        Ok(Ok(self.view.tree_mut().insert(*header)))
+    }
+
+    /// Hands in a block.
+    pub(crate) fn submit_block(&mut self, raw: &[u8]) -> Result<BlockOutcome, ChainError> {
+        self.take_block(raw, None)
+    }
+
+    /// Takes a block in; `leaves` if it was made of a candidate of ours.
+    pub(crate) fn take_block(
+        &mut self,
+        raw: &[u8],
+        leaves: Option<&Leaves>,
+    ) -> Result<BlockOutcome, ChainError> {
+        let rejected =
+            |reason: String, detail: String| Ok(BlockOutcome::Rejected { reason, detail });
+        let block = BlockView::parse(raw)
+            .map_err(|error| ChainError::Malformed { what: error.to_string() })?;
+        let header = *block.header();
+        let hash = header.hash();
+        let parent = {
+            let tree = self.view.tree();
+            if let Some(id) = tree.find(&hash) {
+                let entry = tree.entry(id);
+                if entry.is_bad() {
+                    return Ok(BlockOutcome::Duplicate { valid: false });
+                }
+                // A crash may have taken the block and left what is known of it.
+                match (entry.place, entry.was_connected) {
+                    (Some(_), true) => return Ok(BlockOutcome::Duplicate { valid: true }),
+                    (Some(_), false) => return Ok(BlockOutcome::DuplicateInconclusive),
+                    (None, _) => {}
+                }
+            }
+            tree.find(&header.prev).map(|id| {
+                let above = tree.entry(id);
+                (above.height, above.median_time_past)
+            })
+        };
+        if let Err(reject) = check_header_work(&header, &self.params) {
+            return rejected(reason_of(reject, &header), String::new());
+        }
+        let Some((parent_height, parent_mtp)) = parent else {
+            return rejected(reason_of(HeaderReject::PrevNotFound, &header), String::new());
+        };
+        let checked = self.check_block(&block, parent_height + 1, parent_mtp);
+        if let Err((reject, detail)) = &checked
+            && !is_late(*reject)
+        {
+            return rejected(reject.reason().to_owned(), detail.clone());
+        }
+        let id = match self.accept_header(&header)? {
+            Ok(id) => id,
+            Err(reason) => return rejected(reason, String::new()),
+        };
+        if let Err((reject, detail)) = checked {
+            self.mark_failed(id)?;
+            return rejected(reject.reason().to_owned(), detail);
+        }
+        let place = self.files.append_block(raw, block.tx_count())?;
+        self.view.tree_mut().stored(id, place, block.tx_count());
+        let refusals = self.activate(Some(AtHand { id, raw, leaves }))?;
+        if let Some(refusal) = refusals.into_iter().find(|r| r.id == id) {
+            return rejected(refusal.reason, refusal.detail);
+        }
+        Ok(match self.view.tree().is_active(id) {
+            true => BlockOutcome::Connected,
+            false => BlockOutcome::Stored,
+        })
+    }
+
+    /// Everything about a block that needs no coins.
+    fn check_block(
+        &self,
+        block: &BlockView<'_>,
+        height: u32,
+        parent_mtp: u32,
+    ) -> Result<(), (BlockReject, String)> {
+        let header = block.header();
+        let limit = lock_time_limit_s(&self.params, height, parent_mtp, header.time_s);
+        let mut checker = BlockChecker::new(&self.params, height, limit, self.block_bytes_max);
+        let mut layout = TxLayout::new();
+        let mut txs = block.txs();
+        let mut right_height = false;
+        let mut index = 0u64;
+        let mut txids = Vec::new();
+        while let Ok(Some(view)) = txs.next_tx(&mut layout) {
+            if index == 0 && view.is_coinbase() {
+                right_height = checker.has_right_height(view);
+            }
+            let txid = view.txid();
+            checker.add(view, &txid);
+            txids.push(txid);
+            index += 1;
+        }
+        checker.finish(&header.merkle_root, right_height).map(drop).map_err(|reject| {
+            let detail = match reject {
+                BlockReject::Transaction { index, .. } => {
+                    format!("transaction {index} {}", txids[index as usize])
+                }
+                _ => String::new(),
+            };
+            (reject, detail)
+        })
+    }
+
+    fn mark_failed(&mut self, id: Id) -> Result<(), ChainError> {
+        let hash = self.view.tree().entry(id).hash;
+        if self.view.tree_mut().fail(id) {
+            self.files.headers.append(HeaderRecord::Failed(hash))?;
+            self.files.headers.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Moves the coins to the best chain there is. What failed on the way is marked and named in the answer.
+    pub(crate) fn activate(
+        &mut self,
+        at_hand: Option<AtHand<'_>>,
+    ) -> Result<Vec<Refusal>, ChainError> {
+        let mut refusals = Vec::new();
+        let before = self.view.tree().tip();
+        let mut progress = Progress::new();
+        loop {
+            let (tip, best, fork) = {
+                let tree = self.view.tree();
+                let best = tree.best();
+                (tree.tip(), best, tree.fork(best))
+            };
+            if tip == best || self.stop.is_requested() {
+                break;
+            }
+            if tip != fork {
+                self.disconnect_tip()?;
+                continue;
+            }
+            let (next, best_height) = {
+                let tree = self.view.tree();
+                let height = tree.entry(tip).height + 1;
+                let next = tree.ancestor(best, height).expect("the best block is above the fork");
+                (next, tree.entry(best).height)
+            };
+            if let Some(refusal) = self.connect(next, at_hand.filter(|b| b.id == next))? {
+                tracing::warn!(
+                    reason = refusal.reason,
+                    detail = refusal.detail,
+                    "a block is invalid; it and everything on it are marked"
+                );
+                refusals.push(refusal);
+            }
+            progress.say(self.view.tree().entry(next).height, best_height);
+        }
+        let tip = self.view.tree().tip();
+        if tip != before {
+            self.announce.send_replace(self.view.tip());
+        }
+        Ok(refusals)
+    }
+
+    /// Connects a block on the tip. `Some`: it is invalid and marked, the tip stands.
+    fn connect(
+        &mut self,
+        id: Id,
+        at_hand: Option<AtHand<'_>>,
+    ) -> Result<Option<Refusal>, ChainError> {
+        let (place, is_first) = {
+            let tree = self.view.tree();
+            let entry = tree.entry(id);
+            (entry.place.expect("a candidate for the tip is stored"), !entry.was_connected)
+        };
+        let read;
+        let raw = match at_hand {
+            Some(block) => block.raw,
+            None => {
+                read = self.view.read(&place).map_err(|e| self.read_error(e))?;
+                &read
+            }
+        };
+        let end = self.end_of(id);
+        let block = BlockToConnect { raw, end };
+        let connected = match at_hand.and_then(|b| b.leaves) {
+            Some(leaves) => self.engine.connect_ours(&block, leaves),
+            None => self.engine.connect(&block),
+        };
+        match connected {
+            Ok(_) => {}
+            Err(ConnectError::Rejected(rejection)) => {
+                let mut detail = format!("block {} at height {}", end.hash, end.height);
+                if let Some(txid) = rejection.txid {
+                    detail += &format!(", transaction {txid}");
+                }
+                if let Some(vin) = rejection.vin {
+                    detail += &format!(", input {vin}");
+                }
+                // Its merkle root was compared before it was stored: no other transactions fit its header.
+                self.mark_failed(id)?;
+                return Ok(Some(Refusal { id, reason: rejection.reason, detail }));
+            }
+            Err(ConnectError::Failed(error)) => return Err(engine_error(error)),
+        }
+        let (txids, rows) = transactions(id, raw);
+        self.view.index_mut().add(rows).map_err(index_error)?;
+        self.view.tree_mut().connect(id);
+        self.pool.mined(&txids[1..]);
+        self.pool.set_tip_height(end.height);
+        if is_first {
+            self.files.headers.append(HeaderRecord::Connected(end.hash))?;
+        }
+        Ok(None)
+    }
+
+    /// Takes the tip off the chain and gives its transactions back to the pool.
+    fn disconnect_tip(&mut self) -> Result<(), ChainError> {
+        let (place, parent) = {
+            let tree = self.view.tree();
+            let entry = tree.entry(tree.tip());
+            (entry.place.expect("a connected block is stored"), entry.parent)
+        };
+        let raw = self.view.read(&place).map_err(|e| self.read_error(e))?;
+        let end = self.end_of(parent);
+        let disconnected = self.engine.disconnect(&raw, end).map_err(engine_error)?;
+        self.view.tree_mut().disconnect();
+        let (txids, _) = transactions(0, &raw);
+        self.pool.unmined(&txids);
+        self.pool.set_tip_height(end.height);
+        self.restore(&raw, &disconnected.restored)
+    }
+
+    /// Puts transactions of a disconnected block into the pool's view again.
+    fn restore(&mut self, raw: &[u8], restored: &[TxId]) -> Result<(), ChainError> {
+        let wanted: std::collections::HashSet<&TxId> = restored.iter().collect();
+        let block = BlockView::new(raw).expect("a connected block was parsed before");
+        let mut layout = TxLayout::new();
+        let mut txs = block.txs();
+        // What the block itself paid to: its transactions spend each other.
+        let mut paid: HashMap<OutPoint, u64> = HashMap::new();
+        while let Ok(Some(view)) = txs.next_tx(&mut layout) {
+            let txid = view.txid();
+            if wanted.contains(&txid) {
+                let mut in_sat = 0;
+                for input in view.inputs() {
+                    in_sat += match paid.get(&input.prev) {
+                        Some(value_sat) => *value_sat,
+                        None => self.value_of(input.prev)?,
+                    };
+                }
+                let out_sat: u64 = view.outputs().map(|o| o.value_sat as u64).sum();
+                self.pool.restore(txid, view.bytes(), in_sat.saturating_sub(out_sat));
+            }
+            for (vout, output) in view.outputs().enumerate() {
+                let outpoint = OutPoint { txid, vout: vout as u32 };
+                paid.insert(outpoint, output.value_sat as u64);
+            }
+        }
+        Ok(())
+    }
+
+    /// Value of a coin that the pool may have spent, made by a block or by the pool.
+    fn value_of(&mut self, outpoint: OutPoint) -> Result<u64, ChainError> {
+        if let Some(coin) = self.engine.mined_coin(outpoint).map_err(engine_error)? {
+            return Ok(coin.value_sat);
+        }
+        let parent = self.pool.get(&outpoint.txid).map_err(|e| self.read_error(e))?;
+        let mut layout = TxLayout::new();
+        let value = parent.and_then(|tx| {
+            let view = parse_prefix(&tx.raw, &mut layout, Limits::CONSENSUS).ok()?;
+            let value = view.outputs().nth(outpoint.vout as usize)?.value_sat as u64;
+            Some(value)
+        });
+        Ok(value.unwrap_or(0))
+    }
+
+    pub(crate) fn read_error(&self, source: std::io::Error) -> ChainError {
+        let path = self.view.blocks().directory().to_owned();
+        ChainError::Files(FilesError::Io { doing: "reading a block in", path, source })
+    }
+
+    /// Treats a block as invalid.
+    pub(crate) fn invalidate(&mut self, hash: &BlockHash) -> Result<(), ChainError> {
+        let id = self.find(hash)?;
+        if self.view.tree().entry(id).height == 0 {
+            return Err(ChainError::Genesis);
+        }
+        // The word is on disk before anything moves: a crash on the way ends in the same chain.
+        self.files.headers.append(HeaderRecord::Failed(*hash))?;
+        self.files.headers.sync()?;
+        while self.view.tree().is_active(id) {
+            self.disconnect_tip()?;
+        }
+        {
+            let mut tree = self.view.tree_mut();
+            tree.fail(id);
+            tree.reconsider_all();
+        }
+        self.activate(None)?;
+        self.announce.send_replace(self.view.tip());
+        Ok(())
+    }
+
+    /// Takes the word back, for the block, its ancestors and its descendants.
+    pub(crate) fn reconsider(&mut self, hash: &BlockHash) -> Result<(), ChainError> {
+        let id = self.find(hash)?;
+        let cleared = self.view.tree_mut().clear(id);
+        for id in cleared {
+            let hash = self.view.tree().entry(id).hash;
+            self.files.headers.append(HeaderRecord::Cleared(hash))?;
+        }
+        self.files.headers.sync()?;
+        self.activate(None).map(drop)
+    }
+
+    fn find(&self, hash: &BlockHash) -> Result<Id, ChainError> {
+        self.view.tree().find(hash).ok_or(ChainError::UnknownBlock { hash: *hash })
+    }
+
+    /// An unspent coin.
+    pub(crate) fn coin(
+        &mut self,
+        outpoint: OutPoint,
+        include_pool: bool,
+    ) -> Result<Option<CoinInfo>, ChainError> {
+        let coin = match include_pool {
+            true => self.engine.coin(outpoint),
+            false => self.engine.mined_coin(outpoint),
+        };
+        Ok(coin.map_err(engine_error)?.map(|coin| CoinInfo {
+            value_sat: coin.value_sat,
+            height: coin.height,
+            coinbase: coin.coinbase,
+            locking_script: coin.locking_script,
+            in_pool: coin.in_pool,
+        }))
+    }
+}
+
+fn index_error(source: std::io::Error) -> ChainError {
+    let path = PathBuf::from("chain/index");
+    ChainError::Files(FilesError::Io { doing: "writing a run in", path, source })
+}
+
+/// Ids of a block's transactions, the coinbase first, and where each lies.
+fn transactions(block_id: Id, raw: &[u8]) -> (Vec<TxId>, Vec<Row>) {
+    let block = BlockView::new(raw).expect("a stored block was parsed before");
+    let (mut txids, mut rows) = (Vec::new(), Vec::new());
+    let mut layout = TxLayout::new();
+    let mut txs = block.txs();
+    while let Ok(Some(view)) = txs.next_tx(&mut layout) {
+        let txid = view.txid();
+        let len = view.bytes().len() as u64;
+        let at = view.bytes().as_ptr().addr() - raw.as_ptr().addr();
+        rows.push(Row::new(&txid, block_id, txids.len() as u32, at as u64, len));
+        txids.push(txid);
+    }
+    (txids, rows)
+}
+
+/// Says once a second how far a long way is.
+#[derive(Debug)]
+struct Progress {
+    began: Instant,
+    said: Instant,
+    blocks: u64,
+}
+
+impl Progress {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { began: now, said: now, blocks: 0 }
+    }
+
+    fn say(&mut self, height: u32, best_height: u32) {
+        self.blocks += 1;
+        if self.said.elapsed() < PROGRESS_EVERY {
+            return;
+        }
+        self.said = Instant::now();
+        let per_s = self.blocks as f64 / self.began.elapsed().as_secs_f64();
+        let percent = f64::from(height) * 100.0 / f64::from(best_height.max(1));
+        tracing::info!(
+            "connecting blocks: {height} of {best_height} ({percent:.0} %), {per_s:.0} a second"
+        );
+    }
+}
