@@ -19,6 +19,7 @@ pub mod logs;
 pub mod memory;
 pub mod mine;
 pub mod node;
+pub mod rpc;
 pub mod run;
 pub mod service;
 pub mod signals;

@@ -1,6 +1,8 @@
 //! What the tests of the binary share: running it, and finding the vectors.
 
 pub mod node;
+pub mod rpc;
+pub mod svnode;
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
