@@ -7,7 +7,7 @@
 use crate::topology::{self, Ingest};
 use clap::{Args, Subcommand};
 use dataplane::topo::Place;
-use hwconfig::demand::Demand;
+use hwconfig::demand::{Demand, Nic};
 use hwconfig::host::Host;
 use hwconfig::inventory::Inventory;
 use hwconfig::journal::Entry;
@@ -19,7 +19,7 @@ use hwconfig::{persist, stages, state};
 use load::evidence::Evidence;
 use serde_json::{Value, json};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Host tuning: check, apply, undo, plan, show
@@ -64,9 +64,9 @@ struct HwOptions {
     /// Cores for tiles (default: as many as fit)
     #[arg(long)]
     cores: Option<usize>,
-    /// A network card that the edge core reads from (may be repeated)
-    #[arg(long = "nic", value_name = "NAME")]
-    nics: Vec<String>,
+    /// A network card that the edge core reads from, and how many of its queues (may be repeated; the first decides the place)
+    #[arg(long = "nic", value_name = "NAME[=QUEUES]", value_parser = nic)]
+    nics: Vec<Nic>,
     /// Size of huge pages in kB: 2048 or 1048576
     #[arg(long, default_value_t = 2048)]
     page_kb: u64,
@@ -97,6 +97,15 @@ struct HwOptions {
     /// Where the journal stands (default: /var/lib/metanode/hw)
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+}
+
+/// `NAME` or `NAME=QUEUES`.
+fn nic(text: &str) -> Result<Nic, String> {
+    let (name, queues) = text.rsplit_once('=').unwrap_or((text, "1"));
+    match queues.parse() {
+        Ok(queues @ 1..=4_096) if !name.is_empty() => Ok(Nic { name: name.to_owned(), queues }),
+        _ => Err(format!("got `{text}`, expected a card and 1 to 4096 queues, as in eth0=4")),
+    }
 }
 
 /// What cannot be started, and the exit code that goes with it.
@@ -140,19 +149,11 @@ impl HwOptions {
     fn plan(&self, host: &Host) -> Result<Layout, Refusal> {
         let usage = |text: String| Refusal(Exit::Usage, text);
         if let Some(path) = &self.layout {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| usage(format!("{}: {error}", path.display())))?;
-            let value: Value = serde_json::from_str(&text)
-                .map_err(|error| usage(format!("{}: {error}", path.display())))?;
-            let layout = value.get("layout").cloned().unwrap_or(value);
-            return serde_json::from_value(layout).map_err(|error| {
-                usage(format!("{} is not a layout of `hw plan --json`: {error}", path.display()))
-            });
+            return read_layout(path).map_err(usage);
         }
         let inventory = Inventory::read(host);
         let cores = self.cores.unwrap_or_else(|| plan::cores_that_fit(&inventory));
-        let asked = core_demands(cores, &self.nics).map_err(usage)?;
-        plan::plan(&inventory, &asked, self.page_kb).map_err(|error| usage(error.to_string()))
+        make_plan(&inventory, cores, &self.nics, self.page_kb).map_err(usage)
     }
 
     fn demand(&self, host: &Host) -> Result<Demand, Refusal> {
@@ -189,8 +190,60 @@ impl HwOptions {
     }
 }
 
+/// A layout that `hw plan --json` printed.
+pub fn read_layout(path: &Path) -> Result<Layout, String> {
+    let told = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| told(&error))?;
+    let value: Value = serde_json::from_str(&text).map_err(|error| told(&error))?;
+    let layout = value.get("layout").cloned().unwrap_or(value);
+    serde_json::from_value(layout).map_err(|error| {
+        format!("{} is not a layout of `metanode hw plan --json`: {error}", path.display())
+    })
+}
+
+/// The processors of the topology's cores, in their order, if `layout` was made for this topology.
+pub fn processors(layout: &Layout) -> Result<Vec<usize>, String> {
+    let wanted = core_demands(layout.cores.len(), &[])?;
+    for (core, (placed, wanted)) in layout.cores.iter().zip(&wanted).enumerate() {
+        if placed.core != core || placed.tiles != wanted.tiles {
+            return Err(format!(
+                "core {core} of the layout runs {:?}, this version's topology of {} cores runs {:?} there; \
+                 make a new one with `metanode hw plan --cores {1} --json`",
+                placed.tiles,
+                layout.cores.len(),
+                wanted.tiles
+            ));
+        }
+    }
+    Ok(layout.cores.iter().map(|placed| placed.cpu as usize).collect())
+}
+
+/// What a node with that many cores asks of this host; nothing, where they do not fit.
+pub fn demand_here(cores: usize) -> Demand {
+    let plan = make_plan(&Inventory::read(&Host::real()), cores, &[], 2_048);
+    plan.map(|layout| layout.demand).unwrap_or_default()
+}
+
+fn make_plan(
+    inventory: &Inventory,
+    cores: usize,
+    nics: &[Nic],
+    page_kb: u64,
+) -> Result<Layout, String> {
+    let asked = core_demands(cores, nics)?;
+    if let Some(missing) =
+        nics.iter().find(|nic| !inventory.nics.iter().any(|known| known.name == nic.name))
+    {
+        return Err(plan::PlanError::NoSuchNic(missing.name.clone()).to_string());
+    }
+    let mut layout = plan::plan(inventory, &asked, page_kb).map_err(|error| error.to_string())?;
+    // The edge core reads all of them, and all queues of each.
+    layout.demand.nics = nics.to_vec();
+    Ok(layout)
+}
+
 /// What each core of the node's own topology runs and holds.
-fn core_demands(cores: usize, nics: &[String]) -> Result<Vec<CoreDemand>, String> {
+fn core_demands(cores: usize, nics: &[Nic]) -> Result<Vec<CoreDemand>, String> {
     let layout = dataplane::topo::Layout::for_cores(cores);
     let edge = layout.edge;
     let plan = topology::node(&layout, Ingest::Control, true)
@@ -211,7 +264,7 @@ fn core_demands(cores: usize, nics: &[String]) -> Result<Vec<CoreDemand>, String
         demands[core_of(link.producer.tile)].huge_bytes += link.bytes;
     }
     if let Some(nic) = nics.first() {
-        demands[edge].nic = Some(nic.clone());
+        demands[edge].nic = Some(nic.name.clone());
     }
     Ok(demands)
 }

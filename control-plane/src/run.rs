@@ -10,7 +10,7 @@ use crate::logs::Logs;
 use crate::memory::{self, Division, MemoryError};
 use crate::node::{Node, NodeError, NodeOptions};
 use crate::topology::Ingest;
-use crate::{signals, top};
+use crate::{hw, signals, top};
 use clap::Args;
 use consensus::params::ChainParams;
 use consensus::rules::FeeRate;
@@ -44,6 +44,9 @@ pub enum RunError {
     /// The data plane.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// The layout.
+    #[error("{0}")]
+    Layout(String),
     /// The memory.
     #[error(transparent)]
     Memory(#[from] MemoryError),
@@ -102,12 +105,14 @@ fn run(flags: &Flags, loaded: &Loaded, logs: &Logs) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(system("starting the threads of the interfaces"))?;
-    let layout = Layout::for_cores(config::cores(config));
+    let placed = placed(config)?;
+    let cores = placed.as_ref().map_or_else(|| config::cores(config), |p| p.cores.len());
+    let layout = Layout::for_cores(cores);
     let division = memory::division(config, &layout)?;
     for line in division.to_string().lines() {
         tracing::info!("{line}");
     }
-    let node = Node::boot(options(config, &data, &division)?)?;
+    let node = Node::boot(options(config, &data, &division, cores, placed.as_ref())?)?;
     for line in node.describe() {
         tracing::info!("{line}");
     }
@@ -119,6 +124,9 @@ fn run(flags: &Flags, loaded: &Loaded, logs: &Logs) -> Result<(), RunError> {
         "version": env!("CARGO_PKG_VERSION"),
         "network": config.node.network.name(),
     }))?;
+    runtime.spawn_blocking(move || {
+        advise(&placed.map_or_else(|| hw::demand_here(cores), |placed| placed.demand));
+    });
     tracing::info!(started_ms = began.elapsed().as_millis() as u64, "ready");
     let wait = wait_for_the_end(flags, logs, &stopped);
     runtime.block_on(wait).map_err(system("listening for signals"))?;
@@ -139,15 +147,50 @@ async fn publish(monitor: Monitor) {
     }
 }
 
+/// The layout the operator gave; its cores are then the node's.
+fn placed(config: &Config) -> Result<Option<hwconfig::plan::Layout>, RunError> {
+    let Some(path) = &config.node.layout else { return Ok(None) };
+    let layout = hw::read_layout(path).map_err(RunError::Layout)?;
+    let cores = config.node.cores.unwrap_or(layout.cores.len());
+    if layout.cores.is_empty() || cores != layout.cores.len() {
+        let (path, has) = (path.display(), layout.cores.len());
+        return Err(RunError::Layout(format!(
+            "{path} places {has} cores, --cores says {cores}; leave --cores out"
+        )));
+    }
+    Ok(Some(layout))
+}
+
+/// Says what the host costs, once the node is up: the check reads a few hundred files.
+fn advise(demand: &hwconfig::demand::Demand) {
+    let advice = hw::advice(demand);
+    for line in &advice {
+        tracing::info!("host: {line}");
+    }
+    tracing::info!(
+        stages = advice.len(),
+        "host: checked; `metanode hw apply --dry-run` prints what would be changed"
+    );
+}
+
 /// What the data plane is told.
-fn options(config: &Config, data: &DataDir, division: &Division) -> Result<NodeOptions, RunError> {
+fn options(
+    config: &Config,
+    data: &DataDir,
+    division: &Division,
+    cores: usize,
+    placed: Option<&hwconfig::plan::Layout>,
+) -> Result<NodeOptions, RunError> {
     let mut options = NodeOptions::new(ChainParams::of(config.node.network), Ingest::Control);
     // Keys of tables and of the partition: nobody outside may guess them.
     options.seed = getrandom::u64().map_err(|error| RunError::System {
         doing: "asking the system for random bytes",
         source: std::io::Error::other(error.to_string()),
     })?;
-    options.cores = Some(config::cores(config));
+    options.cores = Some(cores);
+    if let Some(placed) = placed {
+        options.cpus = hw::processors(placed).map_err(RunError::Layout)?;
+    }
     options.directory = Some(data.path().to_owned());
     options.metrics_file = Some(data.path().join(top::WORDS_FILE));
     options.arenas = division.arenas;

@@ -192,3 +192,45 @@ fn version_says_of_every_kernel_why_it_was_chosen() {
     );
     assert!(object["rustc"].as_str().is_some_and(|text| text.starts_with("rustc 1.")), "{object}");
 }
+
+#[test]
+fn a_planned_layout_binds_each_core_to_its_processor_and_the_host_is_checked_at_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("layout.json");
+    let path = file.to_str().expect("UTF-8");
+    let (code, plan) = common::run(&["hw", "plan", "--cores", "1", "--json"]);
+    assert_eq!(code, 0, "{plan}");
+    std::fs::write(&file, plan.to_string()).expect("a file");
+    let mut node = RunningNode::start(&["--layout", path]);
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", node.pid())).expect("Linux");
+    let bound: Vec<String> = tasks
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("status")).ok())
+        .filter(|status| status.starts_with("Name:\tcore 0\n"))
+        .filter_map(|status| {
+            let line = status.lines().find(|line| line.starts_with("Cpus_allowed_list:"))?;
+            Some(line.split_whitespace().nth(1)?.to_owned())
+        })
+        .collect();
+    assert_eq!(bound, [plan["layout"]["cores"][0]["cpu"].to_string()]);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !node.log().contains("host: checked") {
+        assert!(std::time::Instant::now() < deadline, "no word about the host:\n{}", node.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let (_, check) = common::run(&["hw", "check", "--json", "--layout", path]);
+    for stage in check["stages"].as_array().expect("stages") {
+        let name = stage["name"].as_str().expect("a name");
+        let gain = stage["gain"].as_str().expect("a text");
+        let told = node.log().contains(&format!("host: {name}: "));
+        assert_eq!(told, !gain.is_empty(), "{stage}");
+        assert!(gain.is_empty() || node.log().contains(gain), "{stage}");
+    }
+    node.stop();
+
+    let moved = plan.to_string().replace("pack:0", "pack:1");
+    std::fs::write(&file, moved).expect("a file");
+    let args = ["--layout".to_owned(), path.to_owned()];
+    let refused = command(folder.path(), &args).output().expect("it runs");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("core 0 of the layout runs") && !refused.status.success(), "{said}");
+}

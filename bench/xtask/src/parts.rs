@@ -60,6 +60,13 @@ pub const PARTS: &[Part] = &[
         ..PLAIN
     },
     Part {
+        name: "hw",
+        what: "the host stages on this machine, in namespaces: state before apply is state after undo, also with kills in between",
+        command: "cargo test --package hwconfig --test real -- --test-threads 1 --nocapture",
+        needs: &[Tool(&["unshare", "--net", "--mount", "true"])],
+        ..PLAIN
+    },
+    Part {
         name: "doctests",
         what: "examples in the documentation of every library",
         command: "cargo test --workspace --doc --no-fail-fast",

@@ -137,6 +137,9 @@ settings! {
         memory: Option<Size> = "",
         /// Cores for tiles. Left out: all this process may use.
         cores: Option<usize> = "",
+        /// A layout printed by `metanode hw plan --json`: which core runs on which processor. Left out: the first processors this
+        /// process may use, where there are enough of them.
+        layout: Option<PathBuf> = "",
     }
     /// Log lines, on stderr. SIGHUP makes a running node read the level again.
     log: LogSettings {

@@ -140,7 +140,8 @@ pub const RSS: Stage = Stage {
     name: "nic-rss",
     words: Words {
         what: "Spreads the RSS table evenly over the queues, and switches flow rules (ntuple) on where the card has them. It sets no \
-               flow rules of its own.",
+               flow rules: the kernel takes them by an ioctl only (`ethtool -N`), which code without `unsafe` cannot call, and no \
+               tile of this version reads packets.",
         why: "A table left over from more queues sends packets to queues nobody reads; one that is uneven loads one tile.",
         gain: "an even load on the tiles that read",
         risk: "Needs Linux 6.17 to set the table over netlink; an older kernel refuses, which is told and left.",
