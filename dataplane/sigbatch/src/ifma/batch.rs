@@ -204,3 +204,149 @@ fn fill(group: &mut GroupIn, lane: usize, slot: &Slot) {
     put(&mut group.u1, lane, &slot.u1);
     put(&mut group.r, lane, &slot.numbers.r);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Signature;
+    use crate::ifma::model::Model;
+    use crate::proof::cases::{CATEGORIES, Case, bytes_of, draw_case};
+    use crate::proof::draw::Draw;
+    use crate::verifier::libsecp256k1;
+
+    fn batch() -> Batch<Model> {
+        Batch::new().expect("the fixed tables have their hash")
+    }
+
+    fn judged(batch: &mut Batch<Model>, cases: &[Case]) -> Vec<Outcome> {
+        let mut outcomes = vec![Outcome::Unsure; cases.len()];
+        batch.judge(|i| cases[i].check(), &mut outcomes);
+        outcomes
+    }
+
+    /// What the kernel may say of a case: more than one thing only where its formulas may have met an exceptional point.
+    fn allowed(case: &Case) -> Vec<Outcome> {
+        let Some(numbers) = parse(&case.check()) else { return vec![Outcome::Unsure] };
+        let verdict = libsecp256k1(&case.check());
+        let decided = if verdict.is_valid() { Outcome::Accept } else { Outcome::Refuse };
+        if verdict == crate::SigVerdict::BadKey {
+            return vec![Outcome::Refuse];
+        }
+        let small = scalar::less(&numbers.r, &scalar::P_MINUS_N);
+        match (verdict.is_valid(), small, case.category) {
+            (true, true, _) => vec![Outcome::Accept, Outcome::Unsure],
+            (false, true, _) => vec![Outcome::Unsure],
+            (_, false, 19..=21) => vec![decided, Outcome::Unsure],
+            _ => vec![decided],
+        }
+    }
+
+    #[test]
+    fn the_kernel_decides_every_kind_of_case_itself_and_as_libsecp256k1_does() {
+        let mut batch = batch();
+        let mut draw = Draw::new(41);
+        let mut left = [9; CATEGORIES];
+        let mut cases = Vec::new();
+        while left.iter().any(|left| *left > 0) {
+            let case = draw_case(&mut draw);
+            if left[case.category] > 0 {
+                left[case.category] -= 1;
+                cases.push(case);
+            }
+        }
+        // Two rests: of one group, and of two.
+        for (from, to) in [(0, 137), (137, cases.len())] {
+            let cases = &cases[from..to];
+            for (case, got) in cases.iter().zip(judged(&mut batch, cases)) {
+                assert!(allowed(case).contains(&got), "{got:?}: {case:02x?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_count_up_to_two_rounds_is_judged_but_a_single_one() {
+        let mut batch = batch();
+        let mut draw = Draw::new(42);
+        let cases: Vec<Case> = (0..18).map(|i| Case::signed(&mut draw, i % 3 != 1)).collect();
+        for count in [0, 1, 2, 7, 8, 9, 16, 17, 18] {
+            let got = judged(&mut batch, &cases[..count]);
+            for (i, got) in got.iter().enumerate() {
+                let lone = i == count - 1 && count % 16 == 1;
+                let decided = if i % 3 == 1 { Outcome::Refuse } else { Outcome::Accept };
+                let expected = if lone { Outcome::Unsure } else { decided };
+                assert_eq!(*got, expected, "item {i} of {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn unusual_items_take_no_lane_and_keep_their_place() {
+        let mut batch = batch();
+        let mut draw = Draw::new(43);
+        let mut cases: Vec<Case> = (0..12).map(|i| Case::signed(&mut draw, i != 7)).collect();
+        cases[0].key.clear();
+        cases[5].der = Some(vec![0x30]);
+        let got = judged(&mut batch, &cases);
+        for (i, got) in got.iter().enumerate() {
+            let expected = match i {
+                0 | 5 => Outcome::Unsure,
+                7 => Outcome::Refuse,
+                _ => Outcome::Accept,
+            };
+            assert_eq!(*got, expected, "item {i}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_signature_is_refused_only_where_r_stands_for_one_number() {
+        let mut batch = batch();
+        let mut draw = Draw::new(44);
+        let below = scalar::sub(&scalar::P_MINUS_N, &[1, 0, 0, 0]).0;
+        let above = [scalar::P_MINUS_N[0] + 1, scalar::P_MINUS_N[1], 1, 0];
+        let with_r = |draw: &mut Draw, r: &Words| {
+            let mut case = Case { der: None, ..Case::signed(draw, true) };
+            case.compact[..32].copy_from_slice(&bytes_of(r));
+            case
+        };
+        let rs = [below, scalar::P_MINUS_N, above, [1, 0, 0, 0]];
+        let cases: Vec<Case> = rs.iter().map(|r| with_r(&mut draw, r)).collect();
+        let refused = Outcome::Refuse;
+        let expected = [Outcome::Unsure, refused, refused, Outcome::Unsure];
+        assert_eq!(judged(&mut batch, &cases), expected);
+    }
+
+    #[test]
+    fn keys_with_and_without_their_y_stand_side_by_side() {
+        let mut batch = batch();
+        let mut draw = Draw::new(45);
+        let mut cases: Vec<Case> = Vec::new();
+        while cases.len() < 32 {
+            let case = Case::signed(&mut draw, true);
+            // First only keys with y, which need no root; then both kinds.
+            if cases.len() >= 16 || case.key.len() == 65 {
+                cases.push(case);
+            }
+        }
+        assert!(judged(&mut batch, &cases).iter().all(|got| *got == Outcome::Accept));
+        for case in &mut cases {
+            let last = case.key.len() - 1;
+            case.key[last] ^= 2;
+            case.key[0] = if last == 64 { 4 } else { case.key[0] };
+        }
+        for (case, got) in cases.iter().zip(judged(&mut batch, &cases)) {
+            assert!(allowed(case).contains(&got) && got == Outcome::Refuse, "{got:?}: {case:02x?}");
+        }
+    }
+
+    #[test]
+    fn signatures_are_dealt_to_their_places_whatever_form_they_came_in() {
+        let mut batch = batch();
+        let mut draw = Draw::new(46);
+        let case = Case::compressed(&mut draw);
+        let der = case.der.clone().expect("compressed rows are DER");
+        let mut outcomes = [Outcome::Unsure; 3];
+        let forms = [Signature::Der(&der), Signature::Compact(&case.compact), Signature::Der(&der)];
+        batch.judge(|i| Check { signature: forms[i], ..case.check() }, &mut outcomes);
+        assert_eq!(outcomes, [Outcome::Accept; 3]);
+    }
+}

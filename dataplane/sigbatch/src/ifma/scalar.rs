@@ -21,15 +21,8 @@ const N_INVERSE: u64 = 0x4B0DFF665588B13F;
 /// 2^256 modulo n: 1 in Montgomery form.
 pub const ONE: Words = [0x402DA1732FC9BEBF, 0x4551231950B75FC4, 1, 0];
 /// 2^512 modulo n: multiplying by it brings a number into Montgomery form.
-pub const INTO: Words = {
-    let mut r = ONE;
-    let mut i = 0;
-    while i < 256 {
-        r = twice(r);
-        i += 1;
-    }
-    r
-};
+pub const INTO: Words =
+    [0x896CF21467D7D140, 0x741496C20E7CF878, 0xE697F5E45BCD07C6, 0x9D671CD581C69BC5];
 
 /// The lattice of GLV: (A1, -B1) and (A2, A1), and the factors that round a number to it.
 const A1: Half = [0xE86C90E49284EB15, 0x3086D221A7D46BCD, 0];
@@ -40,26 +33,26 @@ const ROUND_1: Words =
 const ROUND_2: Words =
     [0x1571B4AE8AC47F71, 0x221208AC9DF506C6, 0x6F547FA90ABFE4C4, 0xE4437ED6010E8828];
 
-const fn add_carry(a: u64, b: u64, carry: u64) -> (u64, u64) {
+fn add_carry(a: u64, b: u64, carry: u64) -> (u64, u64) {
     let t = a as u128 + b as u128 + carry as u128;
     (t as u64, (t >> 64) as u64)
 }
 
-const fn sub_borrow(a: u64, b: u64, borrow: u64) -> (u64, u64) {
+fn sub_borrow(a: u64, b: u64, borrow: u64) -> (u64, u64) {
     let t = (a as u128).wrapping_sub(b as u128).wrapping_sub(borrow as u128);
     (t as u64, (t >> 127) as u64)
 }
 
 /// a * b + c + carry: at most 2^128 - 1.
 #[inline(always)]
-const fn mul_add(a: u64, b: u64, c: u64, carry: u64) -> (u64, u64) {
+fn mul_add(a: u64, b: u64, c: u64, carry: u64) -> (u64, u64) {
     let t = (a as u128 * b as u128).wrapping_add(c as u128).wrapping_add(carry as u128);
     (t as u64, (t >> 64) as u64)
 }
 
 /// a - b, and 1 when b is larger.
 #[inline(always)]
-pub const fn sub(a: &Words, b: &Words) -> (Words, u64) {
+pub fn sub(a: &Words, b: &Words) -> (Words, u64) {
     let (w0, c) = sub_borrow(a[0], b[0], 0);
     let (w1, c) = sub_borrow(a[1], b[1], c);
     let (w2, c) = sub_borrow(a[2], b[2], c);
@@ -69,27 +62,20 @@ pub const fn sub(a: &Words, b: &Words) -> (Words, u64) {
 
 /// a < b.
 #[inline(always)]
-pub const fn less(a: &Words, b: &Words) -> bool {
+pub fn less(a: &Words, b: &Words) -> bool {
     sub(a, b).1 != 0
 }
 
 /// a == 0.
 #[inline(always)]
-pub const fn is_zero(a: &Words) -> bool {
+pub fn is_zero(a: &Words) -> bool {
     a[0] | a[1] | a[2] | a[3] == 0
 }
 
 /// 1 <= a < n.
 #[inline(always)]
-pub const fn in_range(a: &Words) -> bool {
+pub fn in_range(a: &Words) -> bool {
     !is_zero(a) && less(a, &N)
-}
-
-const fn twice(a: Words) -> Words {
-    let doubled =
-        [a[0] << 1, a[1] << 1 | a[0] >> 63, a[2] << 1 | a[1] >> 63, a[3] << 1 | a[2] >> 63];
-    let (less_n, borrow) = sub(&doubled, &N);
-    if a[3] >> 63 != 0 || borrow == 0 { less_n } else { doubled }
 }
 
 /// From 32 bytes, big endian.
@@ -257,6 +243,80 @@ mod tests {
         out
     }
 
+    /// a * b / 2^256 modulo n by doubling and halving: slow and plain.
+    fn plain_mul(a: &Words, b: &Words) -> Words {
+        let n_plus = |x: Words| if less(&x, &N) { x } else { sub(&x, &N).0 };
+        let add = |x: Words, y: Words| {
+            let (d, borrow) = sub(&x, &sub(&N, &y).0);
+            if borrow == 0 { d } else { sub(&d, &sub(&[0; 4], &N).0).0 }
+        };
+        let b = n_plus(*b);
+        let a = n_plus(*a);
+        // Halving modulo n is multiplying by (n + 1) / 2: here by adding n to odd numbers in 257 bits.
+        let halved = |x: Words| {
+            let mut t = [x[0], x[1], x[2], x[3], 0];
+            if x[0] & 1 == 1 {
+                let mut carry = 0;
+                for i in 0..4 {
+                    (t[i], carry) = add_carry(x[i], N[i], carry);
+                }
+                t[4] = carry;
+            }
+            core::array::from_fn(|i| t[i] >> 1 | t[i + 1] << 63)
+        };
+        // Horner from the lowest bit: every bit is halved 256 times less its place.
+        let mut sum = [0; 4];
+        for i in 0..256 {
+            if b[i / 64] >> (i % 64) & 1 == 1 {
+                sum = add(sum, a);
+            }
+            sum = halved(sum);
+        }
+        sum
+    }
+
+    #[test]
+    fn products_are_the_plain_ones_at_every_edge() {
+        let mut draw = Draw::new(10);
+        let mut numbers = edges();
+        numbers.extend([[0; 4], [u64::MAX; 4], N, P, [u64::MAX, 0, u64::MAX, 0]]);
+        for i in 0..600 {
+            let a = numbers[draw.below(numbers.len() as u64) as usize];
+            let b = if i % 2 == 0 { draw.words() } else { numbers[i / 2 % numbers.len()] };
+            if less(&b, &N) {
+                assert_eq!(mul(&a, &b), plain_mul(&a, &b), "{a:x?} {b:x?}");
+            }
+        }
+    }
+
+    #[test]
+    fn constants_are_what_they_are_called() {
+        let mut power = [1, 0, 0, 0];
+        for bit in 1..=512 {
+            let (top, mut carry) = (power[3] >> 63, 0);
+            for word in &mut power {
+                (*word, carry) = (*word << 1 | carry, *word >> 63);
+            }
+            if top == 1 || !less(&power, &N) {
+                power = sub(&power, &N).0;
+            }
+            if bit == 256 {
+                assert_eq!(power, ONE);
+            }
+        }
+        assert_eq!(power, INTO);
+        assert_eq!(N[0].wrapping_mul(N_INVERSE), u64::MAX, "N_INVERSE is -1/n");
+        assert_eq!(sub(&P, &N).0, P_MINUS_N);
+        assert_eq!(
+            N.map(u64::to_be_bytes).iter().rev().flatten().copied().collect::<Vec<_>>(),
+            secp256k1::constants::CURVE_ORDER
+        );
+        assert_eq!(
+            P.map(u64::to_be_bytes).iter().rev().flatten().copied().collect::<Vec<_>>(),
+            secp256k1::constants::FIELD_SIZE
+        );
+    }
+
     #[test]
     fn an_inverse_times_its_number_is_one() {
         let mut draw = Draw::new(1);
@@ -308,10 +368,38 @@ mod tests {
     }
 
     #[test]
+    fn digits_of_halves_give_them_back() {
+        let mut draw = Draw::new(9);
+        for k in edges().into_iter().chain((0..500).map(|_| draw.words())).filter(in_range) {
+            let (k1, k2) = split_odd(&k);
+            for half in [k1, k2, negate_half(&k1), negate_half(&k2)] {
+                let digits = half_digits(&half);
+                assert!(digits[2] < 4, "26 windows of 5 bits hold all");
+                let mut sum = [0u64; 3];
+                for i in (0..26).rev() {
+                    for _ in 0..5 {
+                        sum = add_half(&sum, &sum);
+                    }
+                    let (word, shift) = (5 * i / 64, 5 * i % 64);
+                    let mut window = digits[word] >> shift;
+                    if shift > 59 {
+                        window |= digits[word + 1] << (64 - shift);
+                    }
+                    let digit = 2 * (window & 31) as i64 - 31;
+                    let size = [digit.unsigned_abs(), 0, 0];
+                    let d = if digit < 0 { negate_half(&size) } else { size };
+                    sum = add_half(&sum, &d);
+                }
+                assert_eq!(sum, half);
+            }
+        }
+    }
+
+    #[test]
     fn digits_give_the_number_back() {
         let mut draw = Draw::new(3);
-        for _ in 0..1_000 {
-            let mut k = draw.words();
+        for i in 0..1_000 {
+            let mut k = if i < 40 { edges()[i] } else { draw.words() };
             k[0] |= 1;
             let digits = whole_digits(&k);
             // Sum of odd digits d * 2^(16 i), as a number modulo 2^256.

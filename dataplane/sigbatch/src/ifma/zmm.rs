@@ -192,3 +192,56 @@ impl Lane for Zmm {
         unsafe { here(step) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ifma::lane::M52;
+    use crate::ifma::model::Model;
+    use crate::proof::draw::Draw;
+
+    /// Three lines of lanes: any, of 52 bits, of 52 bits; with zeros, ones and full lanes among them.
+    fn lines(draw: &mut Draw) -> [Line; 3] {
+        [1 << 62, M52 + 1, M52 + 1].map(|end| {
+            Line(core::array::from_fn(|_| match draw.below(5) {
+                0 => 0,
+                1 => end - 1,
+                2 => 1,
+                _ => draw.word() % end,
+            }))
+        })
+    }
+
+    /// What every operation gives.
+    fn all<L: Lane>(lines: &[Line; 3], table: &[Line; 16], own: &[[Line; 5]; 16]) -> Vec<[u64; 8]> {
+        let [c, a, b] = [0, 1, 2].map(|i| L::load(&lines[i]));
+        let mut pinned = c;
+        pinned.pin();
+        let mut out = vec![L::splat(lines[1].0[0]), pinned, c.add(a), a.or(c).sub(a.and(c))];
+        out.extend([a.and(c), a.or(c), a.xor(c), a.scale::<7>(), c.shl::<12>(), c.shr::<48>()]);
+        out.extend([c.shl_by(3), c.shr_by(61), c.shl_by(64), c.shr_by(64)]);
+        out.extend([c.mul_low(a, b), c.mul_high(a, b), a.cut_low(c, b), a.cut_high(c, b)]);
+        out.extend([a.select(0b1010_0110, b), b.select(a.zeros(), c)]);
+        out.extend((0..8).map(|word| L::gather(table, c, word)));
+        out.extend((0..5).map(|limb| L::gather_own(own, c, limb)));
+        L::prefetch(table, c);
+        let mut out: Vec<[u64; 8]> = out.into_iter().map(|lane| lane.store().0).collect();
+        out.push([u64::from(a.zeros()), u64::from(b.zeros()), 0, 0, 0, 0, 0, 0]);
+        out
+    }
+
+    #[test]
+    fn every_operation_does_in_registers_what_it_does_in_the_model() {
+        if !is_available() {
+            return;
+        }
+        let mut draw = Draw::new(51);
+        let mut any = || Line(core::array::from_fn(|_| draw.word() >> 2));
+        let table = core::array::from_fn(|_| any());
+        let own = core::array::from_fn(|_| core::array::from_fn(|_| any()));
+        for _ in 0..300 {
+            let lines = lines(&mut draw);
+            assert_eq!(all::<Zmm>(&lines, &table, &own), all::<Model>(&lines, &table, &own));
+        }
+    }
+}
