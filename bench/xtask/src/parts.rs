@@ -129,6 +129,20 @@ pub const PARTS: &[Part] = &[
         ..PLAIN
     },
     Part {
+        name: "fuzz-sig",
+        what: "signatures of twenty-six kinds from a fresh seed, the same verdict as libsecp256k1",
+        command: "cargo xtask fuzz-sig --cases 20000 --seed {seed} --json",
+        limit_s: 900,
+        ..PLAIN
+    },
+    Part {
+        name: "mutants-sig",
+        what: "the signature kernel broken in two hundred places of 1,400; its tests notice each",
+        command: "cargo xtask mutants-sig --sample 200 --seed {seed} --json",
+        limit_s: 1_200,
+        ..PLAIN
+    },
+    Part {
         name: "oracle",
         what: "fresh random scripts and spends, the same verdict as SV Node and as the script model",
         command: "cargo run --release --package bench -- oracle --cases 20000 --seed {seed} --json",
