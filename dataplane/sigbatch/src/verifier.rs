@@ -97,6 +97,7 @@ enum Engine {
     #[cfg(target_arch = "x86_64")]
     Zmm(Batch<Zmm>),
     Model(Batch<Model>),
+    Planted(Outcome),
     None,
 }
 
@@ -131,6 +132,7 @@ impl Engine {
             #[cfg(target_arch = "x86_64")]
             Self::Zmm(batch) => batch.judge(get, outcomes),
             Self::Model(batch) => batch.judge(get, outcomes),
+            Self::Planted(outcome) => outcomes.fill(*outcome),
             Self::None => outcomes.fill(Outcome::Unsure),
         }
     }
@@ -177,6 +179,13 @@ impl Verifier {
             return None;
         }
         Some(Self::over(backend, "asked for by name", Engine::start(backend).ok()?))
+    }
+
+    /// With a kernel that accepts everything, or refuses everything: shows that a wrong kernel is found and turned off. Never
+    /// for a node; the first disagreement holds for the whole process.
+    pub fn with_planted_kernel(accepts: bool) -> Self {
+        let outcome = if accepts { Outcome::Accept } else { Outcome::Refuse };
+        Self::over(Backend::Model, "planted to be wrong", Engine::Planted(outcome))
     }
 
     fn over(backend: Backend, why: &'static str, engine: Engine) -> Self {

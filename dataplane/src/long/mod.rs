@@ -1,7 +1,7 @@
 //! `long`: the slow lane. Scripts that cost more than a turn of a hot tile may cost are run here, a slice a turn.
 //!
 //! In: `validate_long`, a transaction and then those of its inputs that turned out costly. Out: `long_validate`, one answer an
-//! input. The tile turns on an unpinned thread whose heap is not sealed, so it may allocate what a script needs. Inputs of
+//! input; and signatures that a kernel accepted, to be verified again by libsecp256k1. The tile turns on an unpinned thread whose heap is not sealed, so it may allocate what a script needs. Inputs of
 //! blocks go first and cost what they cost; those of pool transactions have a budget of their own (then `TooCostly`) and a
 //! bounded queue (then `Overloaded`). A coordinator that loses interest ends the transaction, also in the middle of a script.
 
@@ -13,6 +13,7 @@ use crate::validate::Config;
 use consensus::script::{Budget, Flags, Immediate, Machine, Outcome, Progress, Scratch, TxContext};
 use consensus::sighash::SighashCache;
 use consensus::tx::{TxLayout, TxView, parse};
+use sigbatch::Audit;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Opcodes run in one turn, about a millisecond of cheap ones.
@@ -63,6 +64,10 @@ crate::counters! {
         Overloaded = counter "overloaded_total",
         /// Inputs whose coordinator lost interest.
         Abandoned = counter "abandoned_total",
+        /// Signatures verified again.
+        Audits = counter "audits_total",
+        /// Of them, those that libsecp256k1 found wrong: the kernel is off then.
+        Disagreements = counter "audits_disagreed_total",
         /// Inputs that wait.
         Waiting = gauge "waiting",
     }
@@ -163,6 +168,11 @@ impl Long {
                 self.pool_jobs.retain(|job| !gone(job));
                 self.running.take_if(|job| gone(job));
                 return (LongCount::Abandoned, (before - self.waiting()) as u64);
+            }
+            LongRequest::Audit { audit } => {
+                let audit = Audit::decode(audit).expect("a coordinator sends what it encoded");
+                let agreed = audit.run();
+                return (if agreed { LongCount::Audits } else { LongCount::Disagreements }, 1);
             }
         }
         (LongCount::Inputs, 0)

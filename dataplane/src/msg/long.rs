@@ -39,6 +39,11 @@ pub enum LongRequest<'a> {
         /// Whose.
         ticket: Ticket,
     },
+    /// Verify a signature again that the kernel accepted. No answer: a disagreement turns the kernel off for the process.
+    Audit {
+        /// As `sigbatch::Audit` writes it.
+        audit: &'a [u8],
+    },
 }
 
 /// How the scripts of one input ended on the slow lane.
@@ -72,6 +77,9 @@ const LONG_HEAD_LEN: usize = 9 + 32 + 16;
 const BEGIN: u8 = 1;
 const INPUT: u8 = 2;
 const END: u8 = 3;
+const AUDIT: u8 = 4;
+/// An audit belongs to no transaction.
+const NOBODY: Ticket = Ticket { slot: 0, attempt: 0 };
 
 impl<'a> LongRequest<'a> {
     /// Bytes of the longest `Begin` or `Input` without its transaction or script.
@@ -83,6 +91,7 @@ impl<'a> LongRequest<'a> {
             Self::Begin { tx, .. } => 32 + 16 + tx.len(),
             Self::Input { locking_script, .. } => 16 + locking_script.len(),
             Self::End { .. } => 0,
+            Self::Audit { audit } => audit.len(),
         }
     }
 
@@ -113,6 +122,10 @@ impl<'a> LongRequest<'a> {
                 w.bytes(locking_script);
             }
             Self::End { ticket } => head(END, ticket),
+            Self::Audit { audit } => {
+                head(AUDIT, &NOBODY);
+                w.bytes(audit);
+            }
         }
         w.fits().then_some(w.len())
     }
@@ -128,6 +141,7 @@ impl<'a> LongRequest<'a> {
                 locking_script,
             ),
             Self::End { ticket } => (Self::End { ticket }, &[][..]),
+            Self::Audit { audit } => (Self::Audit { audit: &[] }, audit),
         };
         (empty.encode(head).expect("every head fits the longest head"), tail)
     }
@@ -156,6 +170,7 @@ impl<'a> LongRequest<'a> {
                 locking_script: r.rest(),
             }),
             END => r.is_empty().then_some(Self::End { ticket }),
+            AUDIT => (ticket == NOBODY).then(|| Self::Audit { audit: r.rest() }),
             _ => None,
         }
     }

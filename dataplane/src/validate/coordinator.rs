@@ -36,6 +36,10 @@ pub(super) const PIECE_INPUTS_MAX: usize = 64;
 pub(super) const PIECE_BYTES_MAX: usize = PIECE_INPUTS_MAX * (InputRef::LEN + 120);
 /// Inputs resolved, reserved, released or spent in one turn.
 pub(super) const INPUTS_PER_TURN_MAX: usize = 2_048;
+/// A signature waits no longer than this for others to be verified with.
+const VERIFY_AFTER_NS: u64 = 200_000;
+/// Signatures that may wait for the slow lane to look at them again; more are verified here.
+const AUDITS_KEPT_MAX: usize = 64;
 /// Transactions parsed or hashed by a piece in one turn.
 const PIECES_PER_TURN_MAX: usize = 4;
 /// Buckets in which orphans are counted by source.
@@ -116,6 +120,8 @@ pub(super) struct Coordinator {
     pub owners: VecDeque<Owner>,
     pub sig_verdicts: Vec<SigVerdict>,
     pub verifier: Verifier,
+    /// The turn in which the first of the batch was found waiting.
+    pub batch_since_ns: Option<u64>,
     pub scratch: Scratch,
     /// Raw form of an extended transaction on its way into an announcement.
     pub raw: Vec<u8>,
@@ -216,7 +222,12 @@ impl Coordinator {
             batch: SigBatch::with_capacity(b.signatures_max),
             owners: VecDeque::with_capacity(b.signatures_max),
             sig_verdicts: vec![SigVerdict::Wrong; b.signatures_max],
-            verifier: cfg.verifier.and_then(Verifier::with_backend).unwrap_or_default(),
+            verifier: cfg
+                .verifier
+                .and_then(Verifier::with_backend)
+                .unwrap_or_default()
+                .with_audits_kept(if has_long { AUDITS_KEPT_MAX } else { 0 }),
+            batch_since_ns: None,
             scratch: Scratch::for_budget(&cfg.policy.hot_budget),
             raw: Vec::with_capacity(request_mtu),
             reserve_lists: (0..shards)
@@ -402,9 +413,9 @@ impl Coordinator {
         self.turn_bytes = 0;
     }
 
-    /// After the frags of a turn: pieces, woken slots, signatures (when enough are there, or nothing else was to do).
-    /// Whether anything was done.
-    pub fn end_turn(&mut self, idle: bool) -> bool {
+    /// After the frags of a turn that began at `now_ns`: pieces, woken slots, signatures (when enough are there, when nothing
+    /// else was to do, or when the first of them has waited for [`VERIFY_AFTER_NS`]). Whether anything was done.
+    pub fn end_turn(&mut self, idle: bool, now_ns: u64) -> bool {
         let mut worked = false;
         for _ in 0..self.arriving.len().min(PIECES_PER_TURN_MAX) {
             if let Some(slot) = self.arriving.pop_front() {
@@ -415,11 +426,13 @@ impl Coordinator {
         let restarts = self.counts.restarts;
         self.start_ready();
         worked |= self.counts.restarts != restarts;
-        if !self.batch.is_empty()
-            && (idle || self.batch.len() * 2 >= self.cfg.bounds.signatures_max)
-        {
-            self.verify_batch();
-            worked = true;
+        if !self.batch.is_empty() {
+            let since_ns = *self.batch_since_ns.get_or_insert(now_ns);
+            let waited = now_ns.saturating_sub(since_ns) >= VERIFY_AFTER_NS;
+            if idle || waited || self.batch.len() * 2 >= self.cfg.bounds.signatures_max {
+                self.verify_batch();
+                worked = true;
+            }
         }
         worked || !self.pumping.is_empty()
     }

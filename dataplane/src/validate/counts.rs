@@ -25,6 +25,12 @@ pub struct Counts {
     pub signatures_batched: u64,
     /// Signatures of a batch that were wrong.
     pub signatures_wrong: u64,
+    /// Batches.
+    pub signature_batches: u64,
+    /// Signatures that the kernel accepted; the others were decided by libsecp256k1.
+    pub signatures_by_kernel: u64,
+    /// Of them, those verified again, here or on the slow lane.
+    pub signatures_audited: u64,
     /// Inputs verified (scripts run to an end on this tile).
     pub inputs_run: u64,
     /// Inputs handed to the slow lane.
@@ -117,6 +123,12 @@ crate::counters! {
         SignaturesBatched = counter "signatures_batched_total",
         /// Signatures of a batch that were wrong.
         SignaturesWrong = counter "signatures_wrong_total",
+        /// Batches of signatures.
+        SignatureBatches = counter "signature_batches_total",
+        /// Signatures that the kernel accepted.
+        SignaturesByKernel = counter "signatures_by_kernel_total",
+        /// Of them, those verified again.
+        SignaturesAudited = counter "signatures_audited_total",
         /// Inputs verified on this tile.
         InputsRun = counter "inputs_run_total",
         /// Inputs handed to the slow lane.

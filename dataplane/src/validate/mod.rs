@@ -45,6 +45,7 @@ use crate::topo::Wiring;
 use coordinator::Coordinator;
 use outbox::Front;
 use ring::Refused;
+use sigbatch::Audit;
 use slot::NONE;
 
 /// What an in-link carries.
@@ -326,6 +327,17 @@ impl Validate {
             }
             self.core.long.pop_front();
         }
+        // What waits here for credit is bounded, and what finds no room there is verified at once.
+        while outs.credit(out) >= 2 {
+            let Some(audit) = self.core.verifier.take_audit() else { break };
+            let mut bytes = [0; Audit::LEN_MAX];
+            let len = audit.encode(&mut bytes);
+            let message = LongRequest::Audit { audit: &bytes[..len] };
+            if send_long(out, &message, outs).is_err() {
+                break;
+            }
+            sent = true;
+        }
         (sent, false)
     }
 }
@@ -378,6 +390,21 @@ impl Tile for Validate {
                 self.shown.signatures_batched,
             ),
             (ValidateCount::SignaturesWrong, counts.signatures_wrong, self.shown.signatures_wrong),
+            (
+                ValidateCount::SignatureBatches,
+                counts.signature_batches,
+                self.shown.signature_batches,
+            ),
+            (
+                ValidateCount::SignaturesByKernel,
+                counts.signatures_by_kernel,
+                self.shown.signatures_by_kernel,
+            ),
+            (
+                ValidateCount::SignaturesAudited,
+                counts.signatures_audited,
+                self.shown.signatures_audited,
+            ),
             (ValidateCount::InputsRun, counts.inputs_run, self.shown.inputs_run),
             (ValidateCount::InputsLong, counts.inputs_long, self.shown.inputs_long),
             (ValidateCount::Restarts, counts.restarts, self.shown.restarts),
@@ -453,7 +480,7 @@ impl Tile for Validate {
         if self.block_frags.0 > self.block_frags.1 {
             self.core.block_link_empty();
         }
-        let worked = self.core.end_turn(!self.took_frags);
+        let worked = self.core.end_turn(!self.took_frags, outs.now());
         Busy::if_so(worked) | self.flush(outs)
     }
 

@@ -309,6 +309,11 @@ impl Coordinator {
             verdicts,
         );
         self.counts.signatures_batched += verdicts.len() as u64;
+        self.counts.signature_batches += 1;
+        let counts = self.verifier.all_counts();
+        self.counts.signatures_by_kernel = counts.by_kernel;
+        self.counts.signatures_audited = counts.audited;
+        self.batch_since_ns = None;
         self.batch.clear();
         let inputs = self.owners.len();
         let mut at = 0;

@@ -120,7 +120,7 @@ impl World {
         let core = &mut self.nodes[node];
         core.begin_turn();
         core.pump_waiting();
-        core.end_turn(true);
+        core.end_turn(true, 0);
         for shard in 0..self.shards.len() {
             loop {
                 let frag = match core.outboxes[shard].front() {
