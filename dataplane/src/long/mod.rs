@@ -330,6 +330,19 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_signature_is_verified_again_and_what_is_found_is_counted() {
+        let mut lane = lane();
+        let case =
+            sigbatch::proof::cases::Case::signed(&mut sigbatch::proof::draw::Draw::new(1), true);
+        let audit = Audit::of(&case.check()).expect("short enough");
+        let mut bytes = [0; Audit::LEN_MAX];
+        let len = audit.encode(&mut bytes);
+        let got = lane.take(0, &LongRequest::Audit { audit: &bytes[..len] });
+        assert!(matches!(got, (LongCount::Audits, 1)));
+        assert!(lane.is_drained() && lane.slice().is_none(), "nothing is owed for it");
+    }
+
     fn run(lane: &mut Long) -> Vec<(u32, u32, LongOutcome)> {
         while lane.slice().is_some() {}
         lane.replies.drain(..).map(|(_, r)| (r.ticket.slot, r.vin, r.outcome)).collect()

@@ -232,6 +232,7 @@ proptest! {
                 ticket: t, vin: source, value_sat: token, coin_height: c.height, locking_script: &tx,
             },
             LongRequest::End { ticket: t },
+            LongRequest::Audit { audit: &tx },
         ] {
             let mut buf = vec![0; m.encoded_len()];
             prop_assert_eq!(m.encode(&mut buf), Some(m.encoded_len()));

@@ -268,6 +268,42 @@ fn an_extended_copy_needs_no_answer_before_its_scripts_run() {
 }
 
 #[test]
+fn a_signature_waits_for_company_but_no_longer_than_200_us() {
+    let mut w = World::new(1, 1);
+    let a = w.coin(1, 1_000, &p2pkh(1), 15_000);
+    let mut t = tx(&[a], &[900]);
+    sign(&mut t, 0, 1, 1_000);
+    let token = w.offer(&extended(&t, &[(1_000, &p2pkh(1))]));
+    let began_ns = 7_000;
+    for (after_ns, batches) in [(0, 0), (100_000, 0), (199_999, 0), (200_000, 1)] {
+        w.nodes[0].begin_turn();
+        w.nodes[0].end_turn(false, began_ns + after_ns);
+        assert_eq!(w.nodes[0].counts.signature_batches, batches, "after {after_ns} ns");
+    }
+    w.settle();
+    w.expect(token, TxVerdict::Accepted);
+    assert_eq!(w.nodes[0].counts.signature_batches, 1);
+}
+
+#[test]
+fn a_batch_that_fills_is_verified_in_its_turn() {
+    let mut w = World::new(1, 1);
+    let most = Bounds::small().signatures_max;
+    let coins: Vec<OutPoint> =
+        (0..most as u32 / 2).map(|n| w.coin(n, 1_000, &p2pkh(1), 100)).collect();
+    for (i, coin) in coins.iter().enumerate() {
+        let mut t = tx(&[*coin], &[900]);
+        sign(&mut t, 0, 1, 1_000);
+        w.offer(&extended(&t, &[(1_000, &p2pkh(1))]));
+        w.nodes[0].begin_turn();
+        w.nodes[0].end_turn(false, 0);
+        let full = i + 1 == coins.len();
+        assert_eq!(w.nodes[0].counts.signature_batches, u64::from(full), "signature {i}");
+    }
+    assert_eq!(w.nodes[0].counts.signatures_batched, coins.len() as u64);
+}
+
+#[test]
 fn a_coin_from_another_era_is_run_again_under_its_own_rules() {
     let mut w = world();
     let a = w.coin(1, 1_000, &p2pkh(1), 500);

@@ -25,6 +25,10 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
+        Self::with(None)
+    }
+
+    fn with(verifier: Option<sigbatch::Backend>) -> Self {
         let mut t = Topology::new("validate alone");
         t.external("control", 1);
         t.external("submit", 1);
@@ -57,7 +61,7 @@ impl Rig {
             bounds: Bounds::small(),
             policy: Policy::default(),
             seed: 3,
-            verifier: None,
+            verifier,
         };
         let clock = ManualClock::new();
         let wiring = machine.wiring("validate", 0).expect("there");
@@ -221,4 +225,31 @@ fn more_than_the_links_hold_is_pushed_back_and_nothing_is_lost() {
     assert_eq!(rig.verdicts.len(), 500);
     assert!(rig.verdicts.iter().all(|v| v.verdict == TxVerdict::Accepted));
     assert!(rig.validate.tile().counts().reconcile());
+}
+
+#[test]
+fn one_accepted_signature_in_256_travels_to_the_slow_lane() {
+    let mut rig = Rig::with(Some(sigbatch::Backend::Model));
+    let mut n = 0;
+    for token in 1..=20 {
+        let coins: Vec<OutPoint> = (0..14)
+            .map(|_| {
+                n += 1;
+                rig.coin(n, 1_000, &p2pkh(1))
+            })
+            .collect();
+        let mut t = tx(&coins, &[13_000]);
+        for i in 0..coins.len() {
+            sign(&mut t, i, 1, 1_000);
+        }
+        assert!(rig.offer(token, &t.to_bytes()));
+        rig.turns(60);
+        rig.expect(token, TxVerdict::Accepted);
+    }
+    let counts = rig.validate.tile().counts();
+    assert_eq!((counts.signatures_batched, counts.signatures_audited), (280, 1));
+    assert!(counts.signatures_by_kernel > 256, "{}", counts.signatures_by_kernel);
+    let waiting = rig.validate.tile_mut().core.verifier.take_audit();
+    assert!(waiting.is_none(), "it went over the link");
+    assert_eq!(sigbatch::disagreements(), 0);
 }
