@@ -199,7 +199,8 @@ impl Lane {
     async fn exchange(&mut self, speech: Speech, places: &[u32]) -> Answer {
         let body = speech.body(&self.job.offer, places);
         // Teranode answers text; ours answers a row for each when asked.
-        let accept = (speech == Speech::HttpMany).then_some("application/json");
+        let is_http = matches!(speech, Speech::HttpOne | Speech::HttpMany);
+        let accept = is_http.then_some("application/json");
         let called = self.connection.call(speech.path(), speech.content_type(), accept, body).await;
         match called {
             Ok((status, body)) => speech.read(&self.job.offer, places, status, &body),

@@ -170,8 +170,7 @@ impl Speech {
     pub fn read(self, offer: &Offer, places: &[u32], status: StatusCode, body: &[u8]) -> Answer {
         let all = |judgement: Judgement| Answer::Each(vec![judgement; places.len()]);
         match self {
-            Self::HttpOne => all(read_http_one(status, body)),
-            Self::HttpMany => Answer::Each(read_http_many(places.len(), status, body)),
+            Self::HttpOne | Self::HttpMany => Answer::Each(read_http(places.len(), status, body)),
             Self::RpcOne => all(read_rpc_one(status, body)),
             Self::RpcMany => read_rpc_many(offer, places, status, body),
             Self::RpcArray => Answer::Each(read_rpc_array(places.len(), status, body)),
@@ -209,7 +208,7 @@ pub fn reason(text: &str) -> String {
     short.chars().take(REASON_CHARS_MAX).collect()
 }
 
-fn read_http_one(status: StatusCode, body: &[u8]) -> Judgement {
+fn read_status(status: StatusCode, body: &[u8]) -> Judgement {
     let said = || format!("{} {}", status.as_u16(), reason(&String::from_utf8_lossy(body)));
     if status.is_success() {
         Judgement::Accepted
@@ -225,7 +224,7 @@ fn is_a_verdict(status: StatusCode) -> bool {
     matches!(status.as_u16(), 400 | 403 | 409 | 413 | 422 | 460..=479 | 500)
 }
 
-/// A row of the JSON answer to `POST /txs`.
+/// A row of the JSON answer to `POST /tx` and `POST /txs`.
 #[derive(Deserialize)]
 struct Row<'a> {
     #[serde(borrow)]
@@ -234,7 +233,7 @@ struct Row<'a> {
     reason: Option<Cow<'a, str>>,
 }
 
-fn read_http_many(count: usize, status: StatusCode, body: &[u8]) -> Vec<Judgement> {
+fn read_http(count: usize, status: StatusCode, body: &[u8]) -> Vec<Judgement> {
     if let Ok(rows) = serde_json::from_slice::<Vec<Row<'_>>>(body)
         && rows.len() == count
     {
@@ -252,7 +251,7 @@ fn read_http_many(count: usize, status: StatusCode, body: &[u8]) -> Vec<Judgemen
         };
         return rows.iter().map(judge).collect();
     }
-    let one = match read_http_one(status, body) {
+    let one = match read_status(status, body) {
         // Which of them it speaks of is not said.
         Judgement::Rejected(why) if count > 1 => Judgement::Error(format!("whole batch: {why}")),
         other => other,
