@@ -275,8 +275,8 @@ fn kinds_report(
 ) {
     let mut rows = Vec::new();
     for (kind, tried) in KINDS.iter().zip(tried) {
-        let grew = after.sum(kind.counter, kind.port.listener())
-            - before.sum(kind.counter, kind.port.listener());
+        let grew = after.sum(kind.counter, Some(kind.port.listener()))
+            - before.sum(kind.counter, Some(kind.port.listener()));
         if tried.times == 0 {
             wrong.push(format!("{} was never tried", kind.name));
         }

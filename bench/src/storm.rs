@@ -106,8 +106,8 @@ impl Client {
             if self.reader.read_line(&mut line)? == 0 {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
             }
-            if line.starts_with("HTTP/1.1 ") {
-                status = line[9..].split(' ').next().and_then(|s| s.parse().ok()).unwrap_or(0);
+            if let Some(rest) = line.strip_prefix("HTTP/1.1 ") {
+                status = rest.split(' ').next().and_then(|s| s.parse().ok()).unwrap_or(0);
             }
             if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
                 length = value.trim().parse().unwrap_or(0);
@@ -162,7 +162,7 @@ fn rivals(args: &Args, program: &Path, wrong: &mut Vec<String>) -> Result<Value,
             // Each side is first half of the time.
             let place = if (at % 2 == 0) == (which == 0) { pair.0 } else { pair.1 };
             barrier.wait();
-            accepted.push(client.tx(offer.get(place).bytes).map_or(false, |(is_in, _)| is_in));
+            accepted.push(client.tx(offer.get(place).bytes).is_ok_and(|(is_in, _)| is_in));
         }
         Ok(accepted)
     };

@@ -10,6 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// Status line and body for the request of a number; `None` closes the connection.
+type Rule = dyn Fn(u64, &[u8]) -> Option<(&'static str, String)>;
+
 /// What a scripted node has seen.
 #[derive(Default)]
 struct Seen {
@@ -34,11 +37,7 @@ fn scripted(
     (port, seen)
 }
 
-fn serve(
-    stream: TcpStream,
-    rule: &dyn Fn(u64, &[u8]) -> Option<(&'static str, String)>,
-    seen: &Seen,
-) {
+fn serve(stream: TcpStream, rule: &Rule, seen: &Seen) {
     let mut out = stream.try_clone().expect("a second handle");
     let mut reader = BufReader::new(stream);
     loop {
@@ -71,9 +70,9 @@ fn serve(
 
 /// A file of `count` lines, each `NNNNNN` in hex: the number can be read from the body.
 fn numbered(folder: &tempfile::TempDir, count: u32) -> String {
-    let lines: String = (0..count).map(|i| format!("{i:08x}\n")).collect();
+    let lines: Vec<String> = (0..count).map(|i| format!("{i:08x}")).collect();
     let path = folder.path().join("txs.hex");
-    std::fs::write(&path, lines).expect("written");
+    std::fs::write(&path, lines.join("\n")).expect("written");
     path.to_str().expect("text").to_owned()
 }
 

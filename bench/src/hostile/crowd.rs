@@ -35,15 +35,12 @@ pub fn gather(port: u16, size: usize, stop: &AtomicBool) -> Crowd {
         let mut open = Vec::with_capacity(size);
         let mut failures = 0;
         while open.len() < size && failures < FAILURES_MAX && !stop.load(Ordering::Relaxed) {
-            match TcpStream::connect_timeout(&address, OPEN) {
-                Ok(stream) => {
-                    open.push(stream);
-                    failures = 0;
-                }
-                Err(_) => {
-                    failures += 1;
-                    crowd.failed += 1;
-                }
+            if let Ok(stream) = TcpStream::connect_timeout(&address, OPEN) {
+                open.push(stream);
+                failures = 0;
+            } else {
+                failures += 1;
+                crowd.failed += 1;
             }
         }
         crowd.times += 1;

@@ -18,12 +18,12 @@ pub enum Port {
 
 impl Port {
     /// Its name in the metrics.
-    pub fn listener(self) -> Option<&'static str> {
-        Some(match self {
+    pub fn listener(self) -> &'static str {
+        match self {
             Self::Submit => "submit",
             Self::Rpc => "rpc",
             Self::Ops => "ops",
-        })
+        }
     }
 }
 
@@ -331,7 +331,7 @@ fn unknown_path(port: u16, _: &str, rng: &mut Rng) -> Outcome {
 }
 
 fn ops_body(port: u16, _: &str, _: &mut Rng) -> Outcome {
-    send(port, &post("/metrics", "", &[0x61; 100_000]))
+    send(port, &post("/metrics", "", &vec![0x61; 100_000]))
 }
 
 #[cfg(test)]

@@ -161,7 +161,7 @@ impl Lane {
             let started_ns = self.gate.now_ns();
             let intended = |place: u32| match schedule.rate {
                 super::pace::Rate::Max => started_ns,
-                rate => rate.intended_ns(place),
+                rate @ super::pace::Rate::PerSecond(_) => rate.intended_ns(place),
             };
             let due_ns = intended(places[places.len() - 1]);
             let behind_us = started_ns.saturating_sub(due_ns) / 1_000;

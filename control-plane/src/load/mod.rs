@@ -472,7 +472,7 @@ fn fill(
             evidence.set("limited_by_generator", is_limited(driven, ceiling));
         }
         None => {
-            evidence.skip("ceiling_tx_per_s", "not measured: --no-ceiling, or a JSON-RPC batch")
+            evidence.skip("ceiling_tx_per_s", "not measured: --no-ceiling, or a JSON-RPC batch");
         }
     }
     let series: Vec<Value> = driven.series.iter().map(Second::json).collect();

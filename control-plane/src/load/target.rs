@@ -190,9 +190,9 @@ pub fn reason(text: &str) -> String {
     let mut run = String::new();
     let flush = |run: &mut String, short: &mut String| {
         if run.len() >= HEX_RUN_MIN {
-            short.push('#')
+            short.push('#');
         } else {
-            short.push_str(run)
+            short.push_str(run);
         }
         run.clear();
     };
