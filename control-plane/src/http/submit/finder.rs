@@ -1,5 +1,6 @@
 //! Where a transaction is: nowhere, in the pool, or in a block, with the way to its merkle root.
 
+use crate::service::Service;
 use consensus::block::BlockView;
 use consensus::hash::{BlockHash, TxId};
 use consensus::proof::{Bump, MerkleBranch};
@@ -27,6 +28,20 @@ pub enum Whereabouts {
 pub trait Find: Send + Sync {
     /// Where `txid` is.
     fn find(&self, txid: &TxId) -> io::Result<Whereabouts>;
+}
+
+impl Find for Service {
+    fn find(&self, txid: &TxId) -> io::Result<Whereabouts> {
+        if self.pool.contains(txid) {
+            return Ok(Whereabouts::Pool);
+        }
+        let Some(mined) = self.chain.find_tx(txid)? else { return Ok(Whereabouts::Nowhere) };
+        let (block, index) = (mined.block, mined.index);
+        let Some(header) = self.chain.header(&block) else { return Ok(Whereabouts::Nowhere) };
+        let Some(raw) = self.chain.block(&block)? else { return Ok(Whereabouts::Nowhere) };
+        let merkle_path = merkle_path(&raw, header.height, index, txid)?;
+        Ok(Whereabouts::Mined { block, height: header.height, merkle_path })
+    }
 }
 
 /// The BUMP of a block's transaction.

@@ -301,3 +301,95 @@ async fn arc_routes(d: &Desk) {
     assert_eq!(d.ask("GET", "/v1/health", &[], "").await.json()["healthy"], false);
     assert_eq!(d.counters.get(SubmitHttpCount::TurnedAway), 2);
 }
+
+/// npm's `@bsv/sdk`, unchanged, against the routes behind the real server. `cargo xtask setup` installs it.
+#[test]
+fn the_broadcasters_of_the_wallets_sdk_understand_every_answer() {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
+        std::path::PathBuf::from,
+    );
+    let modules = target.join("tools/npm/node_modules");
+    let node = std::process::Command::new("node").arg("--version").output();
+    if !node.is_ok_and(|out| out.status.success()) || !modules.join("@bsv/sdk").is_dir() {
+        eprintln!("SKIPPED: node or {} is not there; try `cargo xtask setup`", modules.display());
+        return;
+    }
+    let d = desk(Workload::P2pkh, 20, Inject::each(1));
+    let ef = |tx: &[u8]| hex::encode(d.rig.extended(tx));
+    let honest: Vec<String> = (0..d.rig.offer.len())
+        .filter(|i| d.rig.offer.get(*i).kind == Kind::Honest)
+        .map(|i| ef(&d.rig.of(i)))
+        .collect();
+    let (winner, loser) = d
+        .rig
+        .offer
+        .iter()
+        .find_map(|o| match o.kind {
+            Kind::DoubleSpend { of } => Some((d.rig.of(of as usize), d.rig.of(o.place as usize))),
+            _ => None,
+        })
+        .expect("the plan has one");
+    let bad = ef(&d.first(|k| k == Kind::BadSignature));
+    // An extended transaction that claims a coin nobody has.
+    let mut orphan = spend_of_nothing(8);
+    orphan.splice(46..46, [9, 0, 0, 0, 0, 0, 0, 0, 1, 0x51]);
+    orphan.splice(4..4, [0, 0, 0, 0, 0, 0xef]);
+    let got = block_on(async {
+        let listener = crate::http::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let input = serde_json::json!({
+            "address": address, "good": ef(&winner), "again": ef(&winner),
+            "double": ef(&loser), "orphan": hex::encode(&orphan), "bad": bad,
+            "many": [honest[0], ef(&loser), honest[1], bad],
+            "teranode": honest[2], "teranodeBad": ef(&loser),
+        });
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), input.to_string()).unwrap();
+        let (limits, counters) =
+            (crate::http::Limits::default(), Arc::new(crate::http::HttpCounters::new("submit")));
+        let stop = crate::service::Stop::new();
+        let stopped = {
+            let stop = stop.clone();
+            async move { stop.requested().await }
+        };
+        let router = d.router.clone();
+        let server = tokio::spawn(crate::http::serve(listener, limits, counters, router, stopped));
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/submit/broadcasters.mjs");
+        let input = file.path().to_owned();
+        let ran = tokio::task::spawn_blocking(move || {
+            std::process::Command::new("node").arg(script).arg(modules).arg(input).output()
+        });
+        let ran = ran.await.unwrap().unwrap();
+        stop.request();
+        server.await.unwrap();
+        let errors = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert!(ran.status.success(), "{errors}");
+        serde_json::from_slice::<Value>(&ran.stdout).unwrap()
+    });
+    let of = |tx: &[u8]| {
+        let mut layout = consensus::tx::TxLayout::new();
+        consensus::tx::parse(tx, &mut layout).unwrap().txid().to_string()
+    };
+    assert_eq!(got["good"]["status"], "success", "{got}");
+    assert_eq!(got["good"]["txid"], of(&winner));
+    assert_eq!(got["good"]["message"], "SEEN_ON_NETWORK ");
+    assert_eq!(got["again"]["status"], "success");
+    assert_eq!(got["double"]["status"], "error");
+    assert_eq!(got["double"]["code"], "DOUBLE_SPEND_ATTEMPTED");
+    assert_eq!(got["double"]["more"]["competingTxs"][0], of(&winner));
+    assert_eq!(got["orphan"]["code"], "SEEN_IN_ORPHAN_MEMPOOL");
+    assert_eq!(got["bad"]["code"], "461");
+    assert_eq!(got["bad"]["txid"], of(&hex::decode(&bad).unwrap()));
+    assert_eq!(got["bad"]["more"]["title"], "Malformed transaction");
+    let many = got["many"].as_array().unwrap();
+    assert_eq!(many.len(), 4);
+    assert_eq!(many[0]["txStatus"], "SEEN_ON_NETWORK");
+    assert_eq!(many[1]["txStatus"], "DOUBLE_SPEND_ATTEMPTED");
+    assert_eq!(many[3]["status"], 461);
+    assert_eq!(got["teranode"]["status"], "success", "{got}");
+    assert_eq!(got["teranodeBad"]["code"], "409");
+    assert!(got["teranodeBad"]["description"].as_str().unwrap().contains("txn-mempool-conflict"));
+    assert_eq!(got["unsent"]["status"], "error", "the script tells success from failure");
+    d.rig.end();
+}
