@@ -13,7 +13,7 @@ pub mod mining;
 mod open;
 mod state;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod thread;
 mod tree;
 mod tx_index;

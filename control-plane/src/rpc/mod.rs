@@ -31,3 +31,6 @@ pub use listener::{ListenError, RpcListener};
 pub use server::router;
 pub use state::{Bounds, Rpc, RpcCount, RpcCounters};
 pub use table::{Access, METHODS, Method};
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,6 @@
 
 mod bed;
 mod disk;
-mod plain;
+pub(crate) mod plain;
 mod random;
 mod stories;
