@@ -12,6 +12,8 @@ use consensus::hash::{BlockHash, TxId};
 use consensus::tx::OutPoint;
 use dataplane::msg::pack_control::{CandidateId, SeqRange, Want};
 
+pub use dataplane::blocks::{Connected, Disconnected, Rejection};
+
 /// The end of the chain: what the pool is judged on top of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChainEnd {
@@ -32,41 +34,6 @@ pub struct BlockToConnect<'a> {
     pub raw: &'a [u8],
     /// The end of the chain once it is connected.
     pub end: ChainEnd,
-}
-
-/// What connecting a block did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Connected {
-    /// Transactions in the block, the coinbase included.
-    pub txs: u64,
-    /// Fees of the block, satoshi.
-    pub fees_sat: u64,
-    /// Transactions of the block that were in the pool.
-    pub from_pool: u64,
-    /// Pool transactions that lost their coins to the block, and their descendants.
-    pub evicted: Vec<TxId>,
-}
-
-/// What disconnecting the tip did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Disconnected {
-    /// Transactions of the block that are in the pool again, in block order, in front of it.
-    pub restored: Vec<TxId>,
-    /// Pool transactions that cannot stand on the shorter chain, and their descendants.
-    pub evicted: Vec<TxId>,
-}
-
-/// Why a block is not valid.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    /// SV Node's text, such as `bad-txns-inputs-missingorspent`.
-    pub reason: String,
-    /// The transaction that is wrong, if one is.
-    pub txid: Option<TxId>,
-    /// Its input that is wrong, if one is.
-    pub vin: Option<u32>,
-    /// Whether the same header may belong to a valid block: then the header is not to be marked invalid.
-    pub is_corruption_possible: bool,
 }
 
 /// Why a block was not connected.

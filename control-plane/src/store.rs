@@ -44,6 +44,7 @@ struct Entry {
     fee_sat: u64,
     time_s: u32,
     height: u32,
+    has_lock_time: bool,
 }
 
 #[derive(Debug)]
@@ -70,6 +71,8 @@ struct Inner {
     ahead: HashSet<TxId>,
     ahead_order: VecDeque<TxId>,
     tip_height: u32,
+    /// Per shard the newest publication read.
+    read: Vec<u64>,
     clock: NodeClock,
     failure: Option<io::Error>,
     subtrees: PathBuf,
@@ -92,7 +95,9 @@ impl Inner {
         self.buffer.extend_from_slice(tx);
         let time_s = self.clock.now_s() as u32;
         let height = self.tip_height;
-        let entry = Entry { segment, at, len: tx.len() as u32, fee_sat, time_s, height };
+        let has_lock_time = !tx.ends_with(&[0; 4]);
+        let len = tx.len() as u32;
+        let entry = Entry { segment, at, len, fee_sat, time_s, height, has_lock_time };
         self.index.insert(txid, entry);
         self.bytes += tx.len() as u64;
         self.fees_sat += fee_sat;
@@ -234,6 +239,7 @@ impl Pool {
             ahead: HashSet::new(),
             ahead_order: VecDeque::new(),
             tip_height: 0,
+            read: Vec::new(),
             clock,
             failure: None,
             subtrees,
@@ -356,8 +362,24 @@ impl Pool {
         self.changed();
     }
 
+    /// Whether everything that a shard published up to `seq` has been read.
+    pub(crate) fn has_read(&self, shard: u16, seq: u64) -> bool {
+        seq == 0 || self.lock().read.get(usize::from(shard)).is_some_and(|&read| read >= seq)
+    }
+
+    /// Transactions whose lock time is not zero, in no order.
+    pub(crate) fn time_locked(&self) -> Vec<TxId> {
+        let inner = self.lock();
+        inner.index.iter().filter(|(_, e)| e.has_lock_time).map(|(txid, _)| *txid).collect()
+    }
+
     fn accepted(&self, accepted: &Accepted<'_>) {
         let mut inner = self.lock();
+        let shard = usize::from(accepted.shard);
+        if inner.read.len() <= shard {
+            inner.read.resize(shard + 1, 0);
+        }
+        inner.read[shard] = accepted.publish_seq;
         match accepted.kind {
             AcceptedKind::Pool => inner.put(accepted.txid, accepted.tx, accepted.fee_sat),
             AcceptedKind::Block => return,

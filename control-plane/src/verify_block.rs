@@ -16,6 +16,7 @@ use consensus::rules::{self, BlockChecker, TxReject};
 use consensus::script::ScriptError;
 use consensus::tx::{OutPoint, TxLayout};
 use dataplane::msg::control::ValidateControl;
+use dataplane::msg::verdict::detail;
 use dataplane::msg::{Context, IngestHeader, TxVerdict, VerdictFrag};
 use load::evidence::Evidence;
 use serde_json::{Value, json};
@@ -443,7 +444,12 @@ fn send_and_judge(
 fn drain(node: &mut Node, verdicts: &mut Vec<VerdictFrag>) {
     for input in &mut node.ends.validate_block {
         while let Some(frag) = input.poll() {
-            verdicts.extend(VerdictFrag::decode(frag.bytes));
+            let verdict = VerdictFrag::decode(frag.bytes);
+            // That it waits for a parent is no verdict yet.
+            verdicts.extend(
+                verdict
+                    .filter(|v| v.verdict != TxVerdict::MissingInput || v.detail != detail::WAITS),
+            );
         }
         input.return_credit();
     }

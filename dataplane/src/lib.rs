@@ -7,6 +7,7 @@
 //! simulator can replay a whole machine from one seed.
 #![deny(unsafe_code)]
 
+pub mod blocks;
 pub mod driver;
 pub mod long;
 pub mod mem;

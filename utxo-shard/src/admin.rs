@@ -2,11 +2,12 @@
 
 use crate::build::Built;
 use crate::config::IMPORT_VOUT_MAX;
-use crate::shard::{Found, Shard};
+use crate::shard::{Found, Outbox, Shard};
 use crate::table::{Rec, Table, flag, out};
 use consensus::hash::TxId;
 use consensus::tx::OutPoint;
 use dataplane::msg::admin::{Admin, AdminReply};
+use dataplane::msg::reply::CoinReply;
 use dataplane::msg::{Context, Ticket, WakeReason};
 
 /// What became of one order.
@@ -26,6 +27,7 @@ impl Shard {
         &mut self,
         ctx: &Context,
         order: &Admin<'_>,
+        to: &mut impl Outbox,
         answer: &mut impl FnMut(&AdminReply<'_>),
     ) -> AdminOutcome {
         if self.build.is_some() {
@@ -53,9 +55,10 @@ impl Shard {
             }
             Admin::Query { token, outpoint } => {
                 let mut scratch = crate::form::SCRATCH;
-                let coin = self
-                    .find_unspent(&outpoint)
-                    .map(|found| self.coin_reply(found, ctx, &mut scratch));
+                let coin = self.find_unspent(&outpoint).map(|found| CoinReply {
+                    pending: self.mined_height(found.rec).is_none(),
+                    ..self.coin_reply(found, ctx, &mut scratch)
+                });
                 answer(&AdminReply::Coin { token, coin });
                 true
             }
@@ -71,6 +74,61 @@ impl Shard {
                     waiting: t.waiting,
                     publish_seq: t.publish_seq,
                 });
+                true
+            }
+            Admin::Barrier { number } => {
+                // Asked again until it is so: that is no failure.
+                let passed = self.has_passed(number);
+                return if passed { AdminOutcome::Done } else { AdminOutcome::Refused };
+            }
+            Admin::Lock { outpoint, locked } => self.lock(&outpoint, locked),
+            Admin::Evict { token, txid, from_vout } => {
+                let step = self.evict(&txid, from_vout, to);
+                answer(&AdminReply::Evict { token, step });
+                true
+            }
+            Admin::Unspend { token, outpoint, by } => {
+                answer(&AdminReply::Unspent { token, state: self.unspend(&outpoint, &by) });
+                true
+            }
+            Admin::Where { token, txid } => {
+                answer(&AdminReply::Where { token, at: self.whereabouts(&txid) });
+                true
+            }
+            Admin::Unmine { token, txid } => {
+                answer(&AdminReply::Unmined { token, publish_seq: self.unmine(&txid) });
+                true
+            }
+            Admin::Respend { token, outpoint, by, publish_seq } => {
+                let (state, value_sat) = self.respend(&outpoint, &by, publish_seq);
+                answer(&AdminReply::Respent { token, state, value_sat });
+                true
+            }
+            Admin::Overruled { token, block } => {
+                let coins = if self.overruled.0 == block { self.overruled.1 } else { 0 };
+                answer(&AdminReply::Overruled { token, coins });
+                true
+            }
+            Admin::Loser { token, outpoint, by } => {
+                answer(&AdminReply::Spender { token, by: self.loser(&outpoint, &by) });
+                true
+            }
+            Admin::Spender { token, outpoint } => {
+                answer(&AdminReply::Spender { token, by: self.unmined_spender(&outpoint) });
+                true
+            }
+            Admin::QueryMined { token, outpoint } => {
+                let mut scratch = crate::form::SCRATCH;
+                let coin = self
+                    .find_mined(&outpoint)
+                    .map(|found| self.coin_reply(found, ctx, &mut scratch));
+                answer(&AdminReply::Coin { token, coin });
+                true
+            }
+            Admin::Prune { token, from, most, height } => {
+                let step = self.prune(from as usize, most as usize, height);
+                let next = step.next.map_or(u64::MAX, |next| next as u64);
+                answer(&AdminReply::Pruned { token, next, pruned: step.pruned });
                 true
             }
         };
@@ -103,6 +161,18 @@ impl Shard {
         let rec = self.table.find(&outpoint.txid)?;
         let bits = self.coin_bits(rec, outpoint.vout)?;
         let there = self.table.is(rec, flag::LIVE) && bits & out::SPENT == 0;
+        there.then_some(Found { rec, vout: outpoint.vout, pending: false })
+    }
+
+    /// A coin of a block that no block has spent.
+    fn find_mined(&self, outpoint: &OutPoint) -> Option<Found> {
+        let rec = self.table.find(&outpoint.txid)?;
+        let bits = self.coin_bits(rec, outpoint.vout)?;
+        // Of no block that there is: what is mined counts, and nothing else.
+        let nowhere = Context { block: u32::MAX, ..Context::default() };
+        let there = self.table.is(rec, flag::LIVE)
+            && self.mined_height(rec).is_some()
+            && self.spender(rec, outpoint.vout, bits, &nowhere).is_none();
         there.then_some(Found { rec, vout: outpoint.vout, pending: false })
     }
 

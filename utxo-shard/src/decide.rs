@@ -158,6 +158,7 @@ impl Shard {
         let (raw, raw_len) = self.table.raw(rec);
         let value_sat = self.table.pending_value_sat(rec);
         self.publish_seq += 1;
+        self.note_rule_set(ctx.rule_set);
         assert!(
             expected_seq == 0 || expected_seq == self.publish_seq,
             "a commit spends as the decision it makes"
@@ -230,7 +231,8 @@ impl Shard {
         let epoch =
             Epoch { incarnation: self.epoch.incarnation, number: self.table.epoch_number(rec) };
         let publish_seq = self.table.publish_seq(rec);
-        to.reply(from, &Reply::Decided { ticket, epoch, publish_seq });
+        let from_pool = self.table.is(rec, flag::POOL);
+        to.reply(from, &Reply::Decided { ticket, epoch, publish_seq, from_pool });
     }
 
     /// Home has decided: what `ticket` holds is spent. A repetition changes nothing.

@@ -173,6 +173,11 @@ impl Shard {
         self.table.put_output(rec, vout, bits | out::HELD);
         self.totals.reserved += 1;
         self.counts.reserved += 1;
+        if bits & out::SPENT != 0 {
+            // Only a block takes a coin that the pool has spent.
+            let (block, coins) = self.overruled;
+            self.overruled = (ctx.block, if block == ctx.block { coins + 1 } else { 1 });
+        }
         Hold::Granted { parent_seq: self.parent_seq(rec) }
     }
 

@@ -49,11 +49,14 @@ impl Mined {
         }
         let Some(spans) = self.spans.get_mut(usize::from(shard)) else { return false };
         if from <= to {
-            if spans.len() == BLOCKS_MAX || spans.last().is_some_and(|s| from <= s.to) || from == 0
-            {
+            // What was put back by a disconnected block may be mined after what is newer.
+            let place = spans.partition_point(|s| s.from < from);
+            let overlaps = place > 0 && spans[place - 1].to >= from
+                || spans.get(place).is_some_and(|next| next.from <= to);
+            if spans.len() == BLOCKS_MAX || overlaps || from == 0 {
                 return false;
             }
-            spans.push(Span { from, to, block, height });
+            spans.insert(place, Span { from, to, block, height });
         }
         if !again {
             self.blocks.push((block, height));
@@ -71,11 +74,7 @@ impl Mined {
         }
         self.blocks.pop();
         self.numbers.retain(|&b| b != block);
-        for spans in &mut self.spans {
-            while spans.last().is_some_and(|s| s.block == block) {
-                spans.pop();
-            }
-        }
+        self.spans.iter_mut().for_each(|spans| spans.retain(|span| span.block != block));
         true
     }
 
@@ -129,10 +128,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_older_may_be_mined_later() {
+        let mut mined = Mined::new(1);
+        assert!(mined.set(0, 7, 101, 11, 20));
+        assert!(mined.set(0, 8, 102, 1, 4));
+        assert!(!mined.set(0, 8, 102, 4, 5), "four is mined already");
+        assert!(!mined.set(0, 8, 102, 9, 11), "eleven is mined already");
+        assert!(mined.set(0, 8, 102, 21, 21));
+        let at = |mined: &Mined| [1, 4, 5, 11, 20, 21, 22].map(|seq| mined.height_of(0, seq));
+        let (old, new) = (Some(101), Some(102));
+        assert_eq!(at(&mined), [new, new, None, old, old, new, None]);
+        assert!(mined.unset(8));
+        assert_eq!(at(&mined), [None, None, None, old, old, None, None]);
+    }
+
+    #[test]
     fn contradictions_are_refused() {
         let mut mined = Mined::new(1);
         assert!(mined.set(0, 7, 101, 1, 10));
         assert!(!mined.set(0, 8, 102, 10, 12), "ten is mined already");
+        assert!(!mined.set(0, 8, 102, 0, 1), "there is no sequence zero");
         assert!(!mined.set(0, 8, 101, 11, 12), "heights grow");
         assert!(!mined.set(0, 0, 102, 11, 12), "zero is the pool");
         assert!(!mined.set(3, 8, 102, 11, 12), "there is no shard three");

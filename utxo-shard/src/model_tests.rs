@@ -6,7 +6,7 @@
 use crate::testing::*;
 use consensus::hash::TxId;
 use consensus::tx::OutPoint;
-use dataplane::msg::admin::Admin;
+use dataplane::msg::admin::{Admin, SpendState};
 use dataplane::msg::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -225,9 +225,9 @@ fn apply(op: Op, model: &mut Model, world: &mut World) {
             let c = model.coins.get_mut(&coin).expect("a coin");
             let by = c.spent.take();
             let wrong = spender_id(99);
-            assert!(!world.shard.unspend(&coin_at(coin), &wrong));
+            assert_ne!(world.shard.unspend(&coin_at(coin), &wrong), SpendState::Done);
             if let Some(by) = by {
-                assert!(world.shard.unspend(&coin_at(coin), &spender_id(by)));
+                assert_eq!(world.shard.unspend(&coin_at(coin), &spender_id(by)), SpendState::Done);
             }
         }
         Op::Freeze { coin, on } => {

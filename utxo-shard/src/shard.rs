@@ -155,6 +155,12 @@ pub struct Shard {
     pub(crate) publish_seq: u64,
     pub(crate) totals: Totals,
     pub(crate) counts: Counts,
+    /// The newest barrier read of each coordinator.
+    pub(crate) barriers: Vec<u32>,
+    /// From which publish sequence on which flags scripts were run under; ascending.
+    pub(crate) rule_sets: Vec<(u64, u32)>,
+    /// The newest block in whose context a coin was reserved that the pool has spent, and how often that was.
+    pub(crate) overruled: (u32, u64),
     pub(crate) announced_max: u64,
     pub(crate) watched_max: u64,
     /// Rule sets that records were verified under; records hold a number of one. Zero stands for none, and for all
@@ -189,6 +195,9 @@ impl Shard {
             publish_seq: 0,
             totals: Totals::default(),
             counts: Counts::default(),
+            barriers: vec![0; usize::from(config.partition.validators())],
+            rule_sets: Vec::with_capacity(RULE_SETS_MAX),
+            overruled: (0, 0),
             announced_max: u64::from(config.announced_max),
             watched_max: u64::from(config.watched_max),
             rule_sets: [u32::MAX; RULE_SETS_MAX],
@@ -320,6 +329,10 @@ impl Shard {
                 to.reply(from, &Reply::SpendLogged { ticket, epoch: self.epoch });
             }
             Request::SpendsLogged { txid, epoch } => self.spends_logged(&txid, epoch),
+            Request::Barrier { number } => {
+                let read = &mut self.barriers[usize::from(from)];
+                *read = number.max(*read);
+            }
         }
         Progress::Done
     }
@@ -398,12 +411,37 @@ impl Shard {
         }
     }
 
+    /// The flags under which the scripts of what was published at `publish_seq` were run.
+    fn rule_set_of(&self, publish_seq: u64) -> u32 {
+        let after = self.rule_sets.partition_point(|&(from_seq, _)| from_seq <= publish_seq);
+        after.checked_sub(1).map_or(u32::MAX, |at| self.rule_sets[at].1)
+    }
+
+    /// Notes the flags of what is decided next.
+    pub(crate) fn note_rule_set(&mut self, rule_set: u32) {
+        if self.rule_sets.last().is_some_and(|&(_, last)| last == rule_set) {
+            return;
+        }
+        if self.rule_sets.len() == RULE_SETS_MAX {
+            self.rule_sets.remove(0);
+        }
+        self.rule_sets.push((self.publish_seq, rule_set));
+    }
+
+    /// Whether every coordinator's barrier of this number was read.
+    pub(crate) fn has_passed(&self, barrier: u32) -> bool {
+        self.barriers.iter().all(|&read| read >= barrier)
+    }
+
     /// What this shard, as home, knows of a transaction.
     pub fn seen(&self, txid: &TxId) -> SeenState {
         match self.table.find(txid) {
             Some(rec) if self.table.is(rec, flag::LIVE) => match self.mined_height(rec) {
-                Some(height) => SeenState::Mined { height },
-                None => SeenState::Unmined { publish_seq: self.table.publish_seq(rec) },
+                Some(height) => SeenState::Mined { height, unspent: self.table.unspent(rec) > 0 },
+                None => {
+                    let publish_seq = self.table.publish_seq(rec);
+                    SeenState::Unmined { publish_seq, rule_set: self.rule_set_of(publish_seq) }
+                }
             },
             _ => SeenState::Unknown,
         }

@@ -5,6 +5,7 @@ use crate::{AdminOutcome, EvictStep};
 use consensus::tx::OutPoint;
 use dataplane::msg::InputVerdict::*;
 use dataplane::msg::admin::Admin;
+use dataplane::msg::admin::SpendState;
 use dataplane::msg::request::{List, SpentInput};
 use dataplane::msg::*;
 use dataplane::partition::Partition;
@@ -217,7 +218,7 @@ fn a_coinbase_can_be_spent_a_hundred_blocks_later() {
     w.ctx = Context { height: 550, ..POOL };
     w.reserve(0, ticket(1, 1), id(9), &[coin]);
     assert_eq!(w.out.one(), FREE);
-    assert_eq!(w.shard.seen(&coinbase.txid()), SeenState::Mined { height: 450 });
+    assert_eq!(w.shard.seen(&coinbase.txid()), SeenState::Mined { height: 450, unspent: true });
 }
 
 #[test]
@@ -525,7 +526,7 @@ fn a_block_sees_only_what_is_mined_or_stands_earlier_in_it() {
     w.reserve(0, ticket(3, 2), id(9), &[at(1, 0)]);
     assert_eq!(w.out.one(), Said::Input(Spent { by: rival.txid() }));
     // The block fails: its spend is undone and the pool's counts again.
-    assert!(w.shard.unspend(&at(1, 0), &rival.txid()));
+    assert_eq!(w.shard.unspend(&at(1, 0), &rival.txid()), SpendState::Done);
     w.shard.check();
     assert_eq!(w.shard.evict(&rival.txid(), 0, &mut w.out), EvictStep::Done);
     assert_eq!(w.out.published.len(), 2, "it never was in the pool");
@@ -555,15 +556,15 @@ fn a_known_transaction_of_a_block_becomes_mined_there() {
     w.reserve(1, ticket(3, 2), id(9), &[coin]);
     assert_eq!(w.out.one(), Said::Input(Reserved { parent_seq: 1 }));
     w.release(1, ticket(3, 2), id(9), &[coin]);
-    assert_eq!(w.shard.seen(&known.txid()), SeenState::Unmined { publish_seq: 1 });
+    assert_eq!(w.shard.seen(&known.txid()), SeenState::Unmined { publish_seq: 1, rule_set: 0 });
     let set = Admin::SetMined { shard: 0, block: 7, height: 501, from_seq: 1, to_seq: 0 };
     assert_eq!(w.admin(set), AdminOutcome::Done);
-    assert_eq!(w.shard.seen(&known.txid()), SeenState::Mined { height: 501 });
+    assert_eq!(w.shard.seen(&known.txid()), SeenState::Mined { height: 501, unspent: true });
     w.ctx = block(8, 502);
     w.reserve(0, ticket(4, 1), id(8), &[at(1, 0)]);
     assert_eq!(w.out.one(), Said::Input(Spent { by: known.txid() }), "its spend is the chain's");
     assert_eq!(w.admin(Admin::UnsetMined { block: 7 }), AdminOutcome::Done);
-    assert_eq!(w.shard.seen(&known.txid()), SeenState::Unmined { publish_seq: 1 });
+    assert_eq!(w.shard.seen(&known.txid()), SeenState::Unmined { publish_seq: 1, rule_set: 0 });
 }
 
 #[test]
@@ -579,8 +580,8 @@ fn our_own_block_mines_by_interval_and_touches_no_record() {
     w.out.all();
     let set = Admin::SetMined { shard: 0, block: 5, height: 501, from_seq: 1, to_seq: 3 };
     assert_eq!(w.admin(set), AdminOutcome::Done);
-    assert_eq!(w.shard.seen(&spenders[2]), SeenState::Mined { height: 501 });
-    assert_eq!(w.shard.seen(&spenders[3]), SeenState::Unmined { publish_seq: 4 });
+    assert_eq!(w.shard.seen(&spenders[2]), SeenState::Mined { height: 501, unspent: true });
+    assert_eq!(w.shard.seen(&spenders[3]), SeenState::Unmined { publish_seq: 4, rule_set: 0 });
     w.ctx = block(6, 502);
     w.reserve(0, ticket(2, 1), id(9), &[at(3, 0), at(4, 0)]);
     let told = w.out.all();
@@ -635,10 +636,10 @@ fn a_loser_is_evicted_with_its_descendants_and_its_coins_come_back() {
     w.reserve(0, ticket(3, 1), id(9), &[out(&loser, 1)]);
     assert_eq!(w.out.one(), Said::Input(Missing), "nobody gets a coin of what is leaving");
     assert_eq!(w.shard.evict(&child.txid(), 0, &mut w.out), EvictStep::Done);
-    assert!(w.shard.unspend(&out(&loser, 0), &child.txid()));
-    assert!(!w.shard.unspend(&out(&loser, 0), &child.txid()), "once");
+    assert_eq!(w.shard.unspend(&out(&loser, 0), &child.txid()), SpendState::Done);
+    assert_eq!(w.shard.unspend(&out(&loser, 0), &child.txid()), SpendState::NotSpent, "once");
     assert_eq!(w.shard.evict(&loser.txid(), 0, &mut w.out), EvictStep::Done);
-    assert!(w.shard.unspend(&at(1, 0), &loser.txid()));
+    assert_eq!(w.shard.unspend(&at(1, 0), &loser.txid()), SpendState::Done);
     w.shard.check();
     let evicted: Vec<_> = w.out.published[2..].iter().map(|p| (p.kind, p.txid)).collect();
     let kind = AcceptedKind::Evicted;

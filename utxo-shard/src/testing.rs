@@ -207,7 +207,7 @@ impl World {
     pub fn admin(&mut self, order: Admin<'_>) -> crate::AdminOutcome {
         let mut none = |_: &AdminReply<'_>| {};
         let outcome = loop {
-            match self.shard.admin(&self.ctx, &order, &mut none) {
+            match self.shard.admin(&self.ctx, &order, &mut self.out, &mut none) {
                 crate::AdminOutcome::Again => self.shard.step(),
                 done => break done,
             };

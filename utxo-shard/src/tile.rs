@@ -14,7 +14,7 @@ use crate::admin::AdminOutcome;
 use crate::backlog::Backlog;
 use crate::config::ShardConfig;
 use crate::outlet::Outlet;
-use crate::shard::Shard;
+use crate::shard::{Outbox, Shard};
 use dataplane::metrics::CounterDef;
 use dataplane::msg::admin::{Admin, AdminReply};
 use dataplane::msg::batch::Item;
@@ -244,6 +244,7 @@ impl ShardTile {
         self.shard.meet_epoch(header.epoch);
         self.tally = Orders::default();
         let mut writer = Answers::new(&mut self.answers, self.control, outs, &self.shard, header);
+        let mut to = self.outlet.with(outs, self.shard.epoch(), header.context);
         let mut rest = &frag[BatchHeader::LEN..];
         for left in (1..=header.items).rev() {
             let (order, len) = Admin::decode(rest).unwrap_or_else(|| {
@@ -254,18 +255,18 @@ impl ShardTile {
                 Admin::Coinbase { txid, .. } => Admin::Coinbase { txid, tx: &[] },
                 other => other,
             };
-            match carry_out(&mut self.shard, &header, &order, &mut writer) {
+            match carry_out(&mut self.shard, &header, &order, &mut to, &mut writer) {
                 AdminOutcome::Done => self.tally.done += 1,
                 AdminOutcome::Refused => self.tally.refused += 1,
                 AdminOutcome::Again => {
-                    writer.finish(None);
+                    writer.finish(None, outs);
                     let kept = if self.shard.is_building() { again } else { order };
                     self.orders.keep(header, left, &kept, rest);
                     return;
                 }
             }
         }
-        writer.finish(Some(self.tally));
+        writer.finish(Some(self.tally), outs);
     }
 
     /// Goes on with orders that were left over.
@@ -276,18 +277,19 @@ impl ShardTile {
         }
         let header = self.orders.header();
         let mut writer = Answers::new(&mut self.answers, self.control, outs, &self.shard, header);
+        let mut to = self.outlet.with(outs, self.shard.epoch(), header.context);
         while let Some((order, len)) = self.orders.first::<Admin<'_>>() {
-            match carry_out(&mut self.shard, &header, &order, &mut writer) {
+            match carry_out(&mut self.shard, &header, &order, &mut to, &mut writer) {
                 AdminOutcome::Done => self.tally.done += 1,
                 AdminOutcome::Refused => self.tally.refused += 1,
                 AdminOutcome::Again => {
-                    writer.finish(None);
+                    writer.finish(None, outs);
                     return true;
                 }
             }
             self.orders.advance(len);
         }
-        writer.finish(Some(self.tally));
+        writer.finish(Some(self.tally), outs);
         true
     }
 }
@@ -301,13 +303,27 @@ fn carry_out(
     shard: &mut Shard,
     header: &BatchHeader,
     order: &Admin<'_>,
+    to: &mut impl Outbox,
     answers: &mut Answers<'_>,
 ) -> AdminOutcome {
-    if matches!(order, Admin::Query { .. } | Admin::Totals { .. }) && !answers.has_room() {
+    let script_bytes = match order {
+        Admin::Import { .. }
+        | Admin::Coinbase { .. }
+        | Admin::SetMined { .. }
+        | Admin::UnsetMined { .. }
+        | Admin::Freeze { .. }
+        | Admin::Lock { .. }
+        | Admin::NextEpoch { .. }
+        | Admin::Barrier { .. } => None,
+        Admin::Query { .. } | Admin::QueryMined { .. } => Some(QUERY_SCRIPT_BYTES_MAX),
+        _ => Some(0),
+    };
+    if script_bytes.is_some_and(|bytes| !answers.has_room(bytes)) {
         return AdminOutcome::Again;
     }
     let mut fits = true;
-    let outcome = shard.admin(&header.context, order, &mut |answer| fits &= answers.push(answer));
+    let outcome =
+        shard.admin(&header.context, order, to, &mut |answer| fits &= answers.push(answer));
     if fits { outcome } else { AdminOutcome::Refused }
 }
 
@@ -315,7 +331,6 @@ fn carry_out(
 struct Answers<'a> {
     buffer: &'a mut [u8],
     out: Option<Out>,
-    outs: &'a mut Outs,
     epoch: dataplane::msg::Epoch,
     context: Context,
     items: u16,
@@ -326,27 +341,19 @@ impl<'a> Answers<'a> {
     fn new(
         buffer: &'a mut [u8],
         out: Option<Out>,
-        outs: &'a mut Outs,
+        outs: &Outs,
         shard: &Shard,
         header: BatchHeader,
     ) -> Self {
         let mtu = out.map_or(buffer.len(), |out| outs.mtu(out).min(buffer.len()));
         let buffer = &mut buffer[..mtu];
         let epoch = shard.epoch();
-        Self {
-            buffer,
-            out,
-            outs,
-            epoch,
-            context: header.context,
-            items: 0,
-            bytes: BatchHeader::LEN,
-        }
+        Self { buffer, out, epoch, context: header.context, items: 0, bytes: BatchHeader::LEN }
     }
 
-    fn has_room(&self) -> bool {
+    fn has_room(&self, script_bytes: usize) -> bool {
         // The last answer of a batch is `Done`.
-        self.bytes + QUERY_SCRIPT_BYTES_MAX + 128 <= self.buffer.len() || self.items == 0
+        self.bytes + script_bytes + 128 <= self.buffer.len() || self.items == 0
     }
 
     fn push(&mut self, answer: &AdminReply<'_>) -> bool {
@@ -361,7 +368,7 @@ impl<'a> Answers<'a> {
     }
 
     /// Sends the batch; with the tally if it is the last of its frag of orders.
-    fn finish(mut self, tally: Option<Orders>) {
+    fn finish(mut self, tally: Option<Orders>, outs: &mut Outs) {
         if let Some(Orders { done, refused }) = tally {
             let fits = self.push(&AdminReply::Done { done, refused });
             assert!(fits, "a batch of answers keeps room for its last");
@@ -369,7 +376,7 @@ impl<'a> Answers<'a> {
         let Some(out) = self.out.filter(|_| self.items > 0) else { return };
         let (items, bytes) = (self.items, self.bytes);
         BatchWriter::resume(self.buffer, self.epoch, self.context, items, bytes).finish();
-        self.outs.publish(out, u64::from(items), &self.buffer[..bytes]);
+        outs.publish(out, u64::from(items), &self.buffer[..bytes]);
     }
 }
 

@@ -9,38 +9,9 @@ use crate::shard::{Outbox, Shard};
 use crate::table::{Claim, Rec, Table, flag, out};
 use consensus::hash::TxId;
 use consensus::tx::OutPoint;
+use dataplane::msg::admin::{EvictStep, SpendState, SpentBy, Whereabouts};
 use dataplane::msg::request::List;
 use dataplane::msg::{Accepted, AcceptedKind, Context, WakeReason};
-
-/// How far an eviction is. Any answer but the first and the last two means: do that, then call again from `vout`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EvictStep {
-    /// The record is gone, and `pack` has been told.
-    Done,
-    /// This output is spent: evict `by` at its home, unspend its coins, this one too.
-    Spent {
-        /// Where to go on.
-        vout: u32,
-        /// The child.
-        by: TxId,
-        /// The child's input.
-        vin: u32,
-    },
-    /// This output is held by an attempt, which will end by a release or a spend.
-    Held {
-        /// Where to go on.
-        vout: u32,
-    },
-    /// As many outputs as one step may look at.
-    More {
-        /// Where to go on.
-        vout: u32,
-    },
-    /// Not here, or not decided.
-    Unknown,
-    /// Mined on the current chain: not to be evicted.
-    Mined,
-}
 
 /// How far pruning is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,13 +86,16 @@ impl Shard {
     }
 
     /// Gives back a coin that `by` has spent: the undo of a spend, for evictions and disconnected blocks. A spend that `by` had
-    /// overruled counts again. False if `by` has not spent it.
-    pub fn unspend(&mut self, outpoint: &OutPoint, by: &TxId) -> bool {
-        let Some(rec) = self.table.find(&outpoint.txid) else { return false };
+    /// overruled counts again. `Held`: `by` is decided, and its spend is on the way.
+    pub fn unspend(&mut self, outpoint: &OutPoint, by: &TxId) -> SpendState {
+        let Some(rec) = self.table.find(&outpoint.txid) else { return SpendState::NotSpent };
         let vout = outpoint.vout;
-        let Some(bits) = self.coin_bits(rec, vout) else { return false };
+        let Some(bits) = self.coin_bits(rec, vout) else { return SpendState::NotSpent };
+        if self.is_holder(rec, vout, bits, by) {
+            return SpendState::Held;
+        }
         if bits & out::SPENT == 0 {
-            return false;
+            return SpendState::NotSpent;
         }
         let top = self.table.claim(rec, vout);
         let holder = if bits & out::HELD != 0 { top } else { Claim::NONE };
@@ -132,7 +106,7 @@ impl Shard {
             at = self.table.prior(at);
         }
         if !at.is_some() {
-            return false;
+            return SpendState::NotSpent;
         }
         let below = self.table.prior(at);
         if above.is_some() {
@@ -150,7 +124,102 @@ impl Shard {
             self.totals.value_sat += Table::value_sat(bits);
         }
         self.counts.unspent += 1;
-        true
+        SpendState::Done
+    }
+
+    fn is_holder(&self, rec: Rec, vout: u32, bits: u64, txid: &TxId) -> bool {
+        bits & out::HELD != 0 && self.table.claimant(self.table.claim(rec, vout)) == *txid
+    }
+
+    /// The spend of `by` on an output, wherever it lies under newer ones.
+    fn spend_of(&self, rec: Rec, vout: u32, bits: u64, by: &TxId) -> Option<Claim> {
+        let mut at = self.newest_spend(rec, vout, bits)?;
+        while at.is_some() {
+            if self.table.claimant(at) == *by {
+                return Some(at);
+            }
+            at = self.table.prior(at);
+        }
+        None
+    }
+
+    /// Where a transaction is, as its home knows it.
+    pub fn whereabouts(&self, txid: &TxId) -> Whereabouts {
+        match self.table.find(txid) {
+            Some(rec) if self.table.is(rec, flag::LIVE) => match self.mined_height(rec) {
+                Some(height) => Whereabouts::Mined { height, unspent: self.table.unspent(rec) },
+                None => Whereabouts::Unmined { publish_seq: self.table.publish_seq(rec) },
+            },
+            _ => Whereabouts::Unknown,
+        }
+    }
+
+    /// The block of a transaction is disconnected: it is the pool's, under the sequence its home gave it. 0 if it is not here.
+    pub fn unmine(&mut self, txid: &TxId) -> u64 {
+        let Some(rec) = self.table.find(txid) else { return 0 };
+        let flags = self.table.flags(rec);
+        let may = flags & flag::LIVE != 0 && flags & (flag::COINBASE | flag::SETTLED) == 0;
+        if !may || self.mined_height(rec).is_some() {
+            return 0;
+        }
+        self.table.put_flags(rec, flags & !flag::BLOCK_PENDING | flag::POOL);
+        self.table.put_block(rec, 0);
+        self.table.put_height(rec, 0);
+        self.table.publish_seq(rec)
+    }
+
+    /// The same for one of its spends, at the owner; and what the coin is worth.
+    pub fn respend(
+        &mut self,
+        outpoint: &OutPoint,
+        by: &TxId,
+        publish_seq: u64,
+    ) -> (SpendState, u64) {
+        let Some(rec) = self.table.find(&outpoint.txid) else { return (SpendState::NotSpent, 0) };
+        let Some(bits) = self.coin_bits(rec, outpoint.vout) else {
+            return (SpendState::NotSpent, 0);
+        };
+        let value_sat = Table::value_sat(bits);
+        if self.is_holder(rec, outpoint.vout, bits, by) {
+            return (SpendState::Held, value_sat);
+        }
+        let Some(claim) = self.spend_of(rec, outpoint.vout, bits, by) else {
+            return (SpendState::NotSpent, value_sat);
+        };
+        self.table.put_claim_block(claim, 0);
+        self.table.put_claim_publish_seq(claim, publish_seq);
+        (SpendState::Done, value_sat)
+    }
+
+    /// Whose spend lies under that of the block's transaction `by`.
+    pub fn loser(&self, outpoint: &OutPoint, by: &TxId) -> SpentBy {
+        let Some(rec) = self.table.find(&outpoint.txid) else { return SpentBy::NoOutput };
+        let vout = outpoint.vout;
+        let Some(bits) = self.coin_bits(rec, vout) else { return SpentBy::NoOutput };
+        let of = if self.is_holder(rec, vout, bits, by) {
+            Some(self.table.claim(rec, vout))
+        } else {
+            self.spend_of(rec, vout, bits, by)
+        };
+        match of.map(|claim| self.table.prior(claim)).filter(|prior| prior.is_some()) {
+            Some(prior) => SpentBy::Tx(self.table.claimant(prior)),
+            None => SpentBy::Nobody,
+        }
+    }
+
+    /// Which unmined transaction has spent an output.
+    pub fn unmined_spender(&self, outpoint: &OutPoint) -> SpentBy {
+        let Some(rec) = self.table.find(&outpoint.txid) else { return SpentBy::NoOutput };
+        let vout = outpoint.vout;
+        if self.table.is(rec, flag::ANCHOR) || vout >= self.table.outputs(rec) {
+            return SpentBy::NoOutput;
+        }
+        let Some(bits) = self.coin_bits(rec, vout) else { return SpentBy::Nobody };
+        let spend = self.newest_spend(rec, vout, bits);
+        match spend.filter(|&claim| !self.is_claim_mined(claim, &Context::default())) {
+            Some(claim) => SpentBy::Tx(self.table.claimant(claim)),
+            None => SpentBy::Nobody,
+        }
     }
 
     /// Drops records from index place `from` on that are mined and spent out at `height` or below; looks at `most` places.

@@ -243,7 +243,7 @@ impl Auditor {
             ensure(parent != SeenState::Unknown, || {
                 format!("{txid} was accepted before its parent {}", prev.txid)
             })?;
-            let SeenState::Unmined { publish_seq } = parent else { continue };
+            let SeenState::Unmined { publish_seq, .. } = parent else { continue };
             let home = truth.home(&prev.txid);
             let named = if home == shard {
                 publish_seq < seq

@@ -18,7 +18,7 @@ impl Node {
         for coin in coins {
             by_shard[usize::from(self.partition.shard(&coin.outpoint.txid))].push(coin);
         }
-        let context = self.tip.pool_context(&self.params);
+        let context = self.pool_context();
         for (shard, coins) in by_shard.iter().enumerate() {
             let items: Vec<Admin<'_>> = coins
                 .iter()
@@ -89,18 +89,22 @@ impl Node {
         answer.ok_or_else(|| NodeError::NoAnswer { asked: format!("shard:{shard} about {what}") })
     }
 
+    /// One short order to one shard.
+    pub(super) fn order(&mut self, shard: usize, order: &Admin<'_>) -> Result<(), NodeError> {
+        let mut buffer = [0; 256];
+        let mut batch = BatchWriter::new(&mut buffer, Epoch::default(), self.pool_context());
+        assert!(batch.push(order), "a question fits a batch");
+        let len = batch.finish();
+        publish(&mut self.drive, &mut self.ends.control_shard[shard], 0, &buffer[..len])
+    }
+
     /// Sums over all shards.
     pub fn totals(&mut self) -> Result<Totals, NodeError> {
         let mut sum = Totals::default();
         for shard in 0..self.ends.control_shard.len() {
             self.token += 1;
             let asked = self.token;
-            let mut buffer = [0; 256];
-            let context = self.tip.pool_context(&self.params);
-            let mut batch = BatchWriter::new(&mut buffer, Epoch::default(), context);
-            assert!(batch.push(&Admin::Totals { token: asked }), "a question fits a batch");
-            let len = batch.finish();
-            publish(&mut self.drive, &mut self.ends.control_shard[shard], 0, &buffer[..len])?;
+            self.order(shard, &Admin::Totals { token: asked })?;
             self.shard_answer(shard, "its totals", |reply| match reply {
                 AdminReply::Totals {
                     token,
@@ -147,14 +151,17 @@ impl Node {
         let answer = wait_for(&mut self.drive, input, |bytes| {
             let reply = PackReply::decode(bytes)?;
             if let PackReply::Refused { why, .. } = reply {
-                refused = Some(format!("{why:?}"));
+                refused = Some(why);
                 return Some(None);
             }
             take(reply).map(Some)
         });
         match answer {
             Some(Some(answer)) => Ok(answer),
-            Some(None) => Err(NodeError::PackRefused { what, why: refused.unwrap_or_default() }),
+            Some(None) => {
+                let why = refused.expect("only a refusal ends without an answer");
+                Err(NodeError::PackRefused { what, why })
+            }
             None => Err(NodeError::NoAnswer { asked: format!("pack about {what}") }),
         }
     }

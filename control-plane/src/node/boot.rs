@@ -1,12 +1,15 @@
 //! From options to running cores: memory, tiles, threads, and the ends that stay here.
 
+use super::engine::Blocks;
 use super::links::{Drive, take_ends};
 use super::{Node, NodeError};
+use crate::engine::ChainEnd;
 use crate::mine::Tip;
 use crate::service::NodeClock;
 use crate::store::{Pool, StoreTile};
 use crate::topology::{self, Ingest};
 use consensus::params::ChainParams;
+use dataplane::blocks::Conductor;
 use dataplane::driver::{Crew, spin};
 use dataplane::long::Long;
 use dataplane::pack::{PackConfig, PackTile};
@@ -148,6 +151,13 @@ impl Node {
             Drive::Waiter { stems, metrics: machine.metrics().clone() }
         };
         let tip = Tip::genesis(&options.params);
+        let end = ChainEnd {
+            height: tip.height,
+            hash: tip.hash,
+            median_time_past: tip.median_time_past(),
+        };
+        let conductor = Conductor::new(options.params.clone(), partition.clone());
+        let blocks = Blocks::new(conductor, end);
         let mut node = Self {
             drive,
             clock,
@@ -162,7 +172,7 @@ impl Node {
             notes,
             monitor,
             token: 0,
-            block_number: 0,
+            blocks,
             _directory: temporary,
         };
         node.set_pool()?;

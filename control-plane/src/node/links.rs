@@ -159,6 +159,17 @@ pub(super) fn take_ends(
     })
 }
 
+/// Publishes in line or through the arena, if there is room now.
+pub(super) fn publish_now(out: &mut ExternalOut, sig: u64, bytes: &[u8]) -> bool {
+    let producer = out.producer();
+    producer.refresh();
+    let sent = producer.publish_any(sig, Stamp::default().0, bytes, 0).is_ok();
+    if sent {
+        out.wake();
+    }
+    sent
+}
+
 /// Publishes in line or through the arena, waiting for room.
 pub(super) fn publish(
     drive: &mut Drive,
@@ -168,11 +179,7 @@ pub(super) fn publish(
 ) -> Result<(), NodeError> {
     let deadline = Instant::now() + ANSWER_TIMEOUT;
     loop {
-        let producer = out.producer();
-        producer.refresh();
-        let sent = producer.publish_any(sig, Stamp::default().0, bytes, 0).is_ok();
-        if sent {
-            out.wake();
+        if publish_now(out, sig, bytes) {
             return Ok(());
         }
         if Instant::now() > deadline {

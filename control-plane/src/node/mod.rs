@@ -8,7 +8,10 @@
 mod admin;
 mod blocks;
 mod boot;
+mod engine;
 mod links;
+#[cfg(test)]
+mod tests;
 
 pub use boot::NodeOptions;
 pub use links::SubmitEnds;
@@ -22,6 +25,7 @@ use consensus::params::ChainParams;
 use consensus::tx::OutPoint;
 use dataplane::driver::{CrewError, StartError};
 use dataplane::msg::IngestHeader;
+use dataplane::msg::pack_control::PackRefusal;
 use dataplane::partition::Partition;
 use dataplane::time::{Clock, HostClock};
 use dataplane::topo::{BuildError, Layout, Monitor, TopologyError};
@@ -91,13 +95,22 @@ pub enum NodeError {
         txid: TxId,
     },
     /// Pack refused a command.
-    #[error("pack refused {what}: {why}")]
+    #[error("pack refused {what}: {why:?}")]
     PackRefused {
         /// Which command.
         what: &'static str,
         /// Its reason.
-        why: String,
+        why: PackRefusal,
     },
+    /// A block this node made is not valid.
+    #[error("the node's own block is refused: {}", rejection.reason)]
+    OwnBlock {
+        /// Why.
+        rejection: dataplane::blocks::Rejection,
+    },
+    /// A block could be neither connected nor refused.
+    #[error(transparent)]
+    Block(dataplane::blocks::Trouble),
 }
 
 /// A block this node made.
@@ -159,7 +172,7 @@ pub struct Node {
     notes: Vec<String>,
     monitor: Monitor,
     token: u64,
-    block_number: u32,
+    blocks: engine::Blocks,
     _directory: Option<tempfile::TempDir>,
 }
 
@@ -233,13 +246,6 @@ impl Node {
         let validator = usize::from(self.partition.validator_of_bytes(tx));
         let sig = u64::from(header.block);
         publish(&mut self.drive, &mut self.ends.block_validate[validator], sig, &frag)
-    }
-
-    /// Tells the validators what the pool is judged against.
-    fn set_pool(&mut self) -> Result<(), NodeError> {
-        let context = self.tip.pool_context(&self.params);
-        let message = dataplane::msg::control::ValidateControl::SetPool { context };
-        self.tell_validators(&message)
     }
 
     pub(crate) fn tell_validators(

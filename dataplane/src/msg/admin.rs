@@ -77,6 +77,174 @@ pub enum Admin<'a> {
         /// Given back.
         token: u64,
     },
+    /// To home: one bounded step of the eviction of an unmined transaction, from output `from_vout` on. Answered by `Evict`.
+    Evict {
+        /// Given back.
+        token: u64,
+        /// Which.
+        txid: TxId,
+        /// 0 at first, then as the answer said.
+        from_vout: u32,
+    },
+    /// To an owner: `by` has not spent this coin after all (eviction, a block that failed). Answered by `Unspent`.
+    Unspend {
+        /// Given back.
+        token: u64,
+        /// The coin.
+        outpoint: OutPoint,
+        /// Who had spent it.
+        by: TxId,
+    },
+    /// To home: where is this transaction? Answered by `Where`.
+    Where {
+        /// Given back.
+        token: u64,
+        /// Which.
+        txid: TxId,
+    },
+    /// To home, once its block is disconnected: the transaction is the pool's from now on. Answered by `Unmined`.
+    Unmine {
+        /// Given back.
+        token: u64,
+        /// Which.
+        txid: TxId,
+    },
+    /// To an owner, then: the spend of `by` is the pool's from now on. Answered by `Respent`.
+    Respend {
+        /// Given back.
+        token: u64,
+        /// The coin.
+        outpoint: OutPoint,
+        /// Who has spent it.
+        by: TxId,
+        /// Where home published `by`: by it the owner will know that it is mined again.
+        publish_seq: u64,
+    },
+    /// How many coins were reserved in this block's context that a pool transaction had spent? Answered by `Overruled`.
+    Overruled {
+        /// Given back.
+        token: u64,
+        /// The newest block.
+        block: u32,
+    },
+    /// To an owner: whose spend did the block's transaction `by` overrule? Answered by `Spender`.
+    Loser {
+        /// Given back.
+        token: u64,
+        /// The coin.
+        outpoint: OutPoint,
+        /// The block's transaction.
+        by: TxId,
+    },
+    /// To an owner: which unmined transaction has spent this coin? Answered by `Spender`.
+    Spender {
+        /// Given back.
+        token: u64,
+        /// The coin.
+        outpoint: OutPoint,
+    },
+    /// Ask for a coin that no block has spent, whatever the pool does with it; what only the pool has made is not seen.
+    QueryMined {
+        /// Given back.
+        token: u64,
+        /// The coin.
+        outpoint: OutPoint,
+    },
+    /// Drop what is mined and spent out at `height` or below; looks at `most` places of the index. Answered by `Pruned`.
+    Prune {
+        /// Given back.
+        token: u64,
+        /// The first place.
+        from: u64,
+        /// Places looked at.
+        most: u32,
+        /// The newest height that counts.
+        height: u32,
+    },
+    /// Lock or unlock an unspent coin.
+    Lock {
+        /// The coin.
+        outpoint: OutPoint,
+        /// True to lock.
+        locked: bool,
+    },
+    /// Has every coordinator's `Request::Barrier` of this number been read? Refused until it has.
+    Barrier {
+        /// The number.
+        number: u32,
+    },
+}
+
+/// How far an eviction is. Any answer but the first and the last two means: do that, then ask again from `vout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EvictStep {
+    /// The record is gone, and pack has been told.
+    Done,
+    /// This output is spent: evict `by` at its home, unspend its coins, this one too.
+    Spent {
+        /// Where to go on.
+        vout: u32,
+        /// The child.
+        by: TxId,
+        /// The child's input.
+        vin: u32,
+    },
+    /// This output is held by an attempt, which will end by a release or a spend.
+    Held {
+        /// Where to go on.
+        vout: u32,
+    },
+    /// As many outputs as one step may look at.
+    More {
+        /// Where to go on.
+        vout: u32,
+    },
+    /// Not here, or not decided.
+    Unknown,
+    /// Mined on the current chain: not to be evicted.
+    Mined,
+}
+
+/// What became of an order about one spend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SpendState {
+    /// Done.
+    Done = 0,
+    /// The spender holds the coin, and its spend is on the way: ask again.
+    Held = 1,
+    /// It has not spent this coin.
+    NotSpent = 2,
+}
+
+/// Where a transaction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// Not here.
+    Unknown,
+    /// Accepted and not mined.
+    Unmined {
+        /// Its publish sequence at home.
+        publish_seq: u64,
+    },
+    /// Mined on the current chain.
+    Mined {
+        /// Height of its block.
+        height: u32,
+        /// Outputs nobody has spent.
+        unspent: u32,
+    },
+}
+
+/// Who has spent an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpentBy {
+    /// There is no such output.
+    NoOutput,
+    /// Nobody of those asked about.
+    Nobody,
+    /// This one.
+    Tx(TxId),
 }
 
 /// One item of a batch on `shard_control`.
@@ -89,7 +257,7 @@ pub enum AdminReply<'a> {
         /// Items refused.
         refused: u32,
     },
-    /// To `Query`.
+    /// To `Query` and `QueryMined`; `pending` says that no block of this chain holds its transaction.
     Coin {
         /// From the question.
         token: u64,
@@ -114,6 +282,66 @@ pub enum AdminReply<'a> {
         waiting: u64,
         /// The newest publish sequence.
         publish_seq: u64,
+    },
+    /// To `Evict`.
+    Evict {
+        /// From the order.
+        token: u64,
+        /// How far it is.
+        step: EvictStep,
+    },
+    /// To `Unspend`.
+    Unspent {
+        /// From the order.
+        token: u64,
+        /// What became of it.
+        state: SpendState,
+    },
+    /// To `Where`.
+    Where {
+        /// From the question.
+        token: u64,
+        /// Where it is.
+        at: Whereabouts,
+    },
+    /// To `Unmine`.
+    Unmined {
+        /// From the order.
+        token: u64,
+        /// Where home published it; 0 where it is not known.
+        publish_seq: u64,
+    },
+    /// To `Respend`.
+    Respent {
+        /// From the order.
+        token: u64,
+        /// What became of it.
+        state: SpendState,
+        /// Value of the coin.
+        value_sat: u64,
+    },
+    /// To `Overruled`.
+    Overruled {
+        /// From the question.
+        token: u64,
+        /// How many.
+        coins: u64,
+    },
+    /// To `Loser` and `Spender`.
+    Spender {
+        /// From the question.
+        token: u64,
+        /// Who.
+        by: SpentBy,
+    },
+    /// To `Prune`.
+    Pruned {
+        /// From the order.
+        token: u64,
+        /// The place to go on from; `u64::MAX` at the end of the index.
+        next: u64,
+        /// Records dropped.
+        pruned: u32,
     },
 }
 
@@ -167,6 +395,56 @@ impl<'a> Item<'a> for Admin<'a> {
                 w.u8(8);
                 w.u64(*token);
             }
+            Self::Evict { token, txid, from_vout } => {
+                w.u8(9);
+                w.u64(*token);
+                w.txid(txid);
+                w.u32(*from_vout);
+            }
+            Self::Unspend { token, outpoint, by } | Self::Loser { token, outpoint, by } => {
+                w.u8(if matches!(self, Self::Loser { .. }) { 15 } else { 10 });
+                w.u64(*token);
+                w.outpoint(outpoint);
+                w.txid(by);
+            }
+            Self::Where { token, txid } | Self::Unmine { token, txid } => {
+                w.u8(if matches!(self, Self::Unmine { .. }) { 12 } else { 11 });
+                w.u64(*token);
+                w.txid(txid);
+            }
+            Self::Respend { token, outpoint, by, publish_seq } => {
+                w.u8(13);
+                w.u64(*token);
+                w.outpoint(outpoint);
+                w.txid(by);
+                w.u64(*publish_seq);
+            }
+            Self::Overruled { token, block } => {
+                w.u8(14);
+                w.u64(*token);
+                w.u32(*block);
+            }
+            Self::Spender { token, outpoint } | Self::QueryMined { token, outpoint } => {
+                w.u8(if matches!(self, Self::QueryMined { .. }) { 17 } else { 16 });
+                w.u64(*token);
+                w.outpoint(outpoint);
+            }
+            Self::Prune { token, from, most, height } => {
+                w.u8(18);
+                w.u64(*token);
+                w.u64(*from);
+                w.u32(*most);
+                w.u32(*height);
+            }
+            Self::Lock { outpoint, locked } => {
+                w.u8(19);
+                w.outpoint(outpoint);
+                w.u8(u8::from(*locked));
+            }
+            Self::Barrier { number } => {
+                w.u8(20);
+                w.u32(*number);
+            }
         }
         w.fits().then_some(w.len())
     }
@@ -200,6 +478,23 @@ impl<'a> Item<'a> for Admin<'a> {
             6 => Self::NextEpoch { epoch: Epoch { incarnation: r.u32()?, number: r.u64()? } },
             7 => Self::Query { token: r.u64()?, outpoint: r.outpoint()? },
             8 => Self::Totals { token: r.u64()? },
+            9 => Self::Evict { token: r.u64()?, txid: r.txid()?, from_vout: r.u32()? },
+            10 => Self::Unspend { token: r.u64()?, outpoint: r.outpoint()?, by: r.txid()? },
+            11 => Self::Where { token: r.u64()?, txid: r.txid()? },
+            12 => Self::Unmine { token: r.u64()?, txid: r.txid()? },
+            13 => Self::Respend {
+                token: r.u64()?,
+                outpoint: r.outpoint()?,
+                by: r.txid()?,
+                publish_seq: r.u64()?,
+            },
+            14 => Self::Overruled { token: r.u64()?, block: r.u32()? },
+            15 => Self::Loser { token: r.u64()?, outpoint: r.outpoint()?, by: r.txid()? },
+            16 => Self::Spender { token: r.u64()?, outpoint: r.outpoint()? },
+            17 => Self::QueryMined { token: r.u64()?, outpoint: r.outpoint()? },
+            18 => Self::Prune { token: r.u64()?, from: r.u64()?, most: r.u32()?, height: r.u32()? },
+            19 => Self::Lock { outpoint: r.outpoint()?, locked: r.u8()? != 0 },
+            20 => Self::Barrier { number: r.u32()? },
             _ => return None,
         };
         Some((item, bytes.len() - r.rest().len()))
@@ -251,6 +546,61 @@ impl<'a> Item<'a> for AdminReply<'a> {
                     w.u64(*v);
                 }
             }
+            Self::Evict { token, step } => {
+                w.u8(4);
+                w.u64(*token);
+                put_step(&mut w, step);
+            }
+            Self::Unspent { token, state } => {
+                w.u8(5);
+                w.u64(*token);
+                w.u8(*state as u8);
+            }
+            Self::Where { token, at } => {
+                w.u8(6);
+                w.u64(*token);
+                let (tag, a, b) = match *at {
+                    Whereabouts::Unknown => (0, 0, 0),
+                    Whereabouts::Unmined { publish_seq } => (1, publish_seq, 0),
+                    Whereabouts::Mined { height, unspent } => (2, u64::from(height), unspent),
+                };
+                w.u8(tag);
+                w.u64(a);
+                w.u32(b);
+            }
+            Self::Unmined { token, publish_seq } => {
+                w.u8(7);
+                w.u64(*token);
+                w.u64(*publish_seq);
+            }
+            Self::Respent { token, state, value_sat } => {
+                w.u8(8);
+                w.u64(*token);
+                w.u8(*state as u8);
+                w.u64(*value_sat);
+            }
+            Self::Overruled { token, coins } => {
+                w.u8(9);
+                w.u64(*token);
+                w.u64(*coins);
+            }
+            Self::Spender { token, by } => {
+                w.u8(10);
+                w.u64(*token);
+                let (tag, txid) = match by {
+                    SpentBy::NoOutput => (0, TxId::ZERO),
+                    SpentBy::Nobody => (1, TxId::ZERO),
+                    SpentBy::Tx(txid) => (2, *txid),
+                };
+                w.u8(tag);
+                w.txid(&txid);
+            }
+            Self::Pruned { token, next, pruned } => {
+                w.u8(11);
+                w.u64(*token);
+                w.u64(*next);
+                w.u32(*pruned);
+            }
         }
         w.fits().then_some(w.len())
     }
@@ -289,8 +639,71 @@ impl<'a> Item<'a> for AdminReply<'a> {
                 waiting: r.u64()?,
                 publish_seq: r.u64()?,
             },
+            4 => Self::Evict { token: r.u64()?, step: get_step(&mut r)? },
+            5 => Self::Unspent { token: r.u64()?, state: get_state(&mut r)? },
+            6 => {
+                let (token, tag, a, b) = (r.u64()?, r.u8()?, r.u64()?, r.u32()?);
+                let at = match tag {
+                    0 => Whereabouts::Unknown,
+                    1 => Whereabouts::Unmined { publish_seq: a },
+                    2 => Whereabouts::Mined { height: u32::try_from(a).ok()?, unspent: b },
+                    _ => return None,
+                };
+                Self::Where { token, at }
+            }
+            7 => Self::Unmined { token: r.u64()?, publish_seq: r.u64()? },
+            8 => Self::Respent { token: r.u64()?, state: get_state(&mut r)?, value_sat: r.u64()? },
+            9 => Self::Overruled { token: r.u64()?, coins: r.u64()? },
+            10 => {
+                let (token, tag, txid) = (r.u64()?, r.u8()?, r.txid()?);
+                let by = match tag {
+                    0 => SpentBy::NoOutput,
+                    1 => SpentBy::Nobody,
+                    2 => SpentBy::Tx(txid),
+                    _ => return None,
+                };
+                Self::Spender { token, by }
+            }
+            11 => Self::Pruned { token: r.u64()?, next: r.u64()?, pruned: r.u32()? },
             _ => return None,
         };
         Some((item, bytes.len() - r.rest().len()))
     }
+}
+
+fn put_step(w: &mut Out<'_>, step: &EvictStep) {
+    let (tag, vout, by, vin) = match *step {
+        EvictStep::Done => (0, 0, TxId::ZERO, 0),
+        EvictStep::Spent { vout, by, vin } => (1, vout, by, vin),
+        EvictStep::Held { vout } => (2, vout, TxId::ZERO, 0),
+        EvictStep::More { vout } => (3, vout, TxId::ZERO, 0),
+        EvictStep::Unknown => (4, 0, TxId::ZERO, 0),
+        EvictStep::Mined => (5, 0, TxId::ZERO, 0),
+    };
+    w.u8(tag);
+    w.u32(vout);
+    w.txid(&by);
+    w.u32(vin);
+}
+
+fn get_step(r: &mut In<'_>) -> Option<EvictStep> {
+    let (tag, vout, by, vin) = (r.u8()?, r.u32()?, r.txid()?, r.u32()?);
+    Some(match tag {
+        0 => EvictStep::Done,
+        1 => EvictStep::Spent { vout, by, vin },
+        2 => EvictStep::Held { vout },
+        3 => EvictStep::More { vout },
+        4 => EvictStep::Unknown,
+        5 => EvictStep::Mined,
+        _ => return None,
+    })
+}
+
+fn get_state(r: &mut In<'_>) -> Option<SpendState> {
+    Some(match r.u8()? {
+        0 => SpendState::Done,
+        1 => SpendState::Held,
+        2 => SpendState::NotSpent,
+        _ => return None,
+    })
 }

@@ -34,11 +34,18 @@ pub enum ValidateControl {
         /// The block's number.
         block: u32,
     },
+    /// Put a `Request::Barrier` behind everything that was written for each shard. When a shard has read one of each coordinator,
+    /// nothing that was judged before this message is on its way any more.
+    Barrier {
+        /// Its number; they only grow.
+        number: u32,
+    },
 }
 
 const SET_POOL: u8 = 1;
 const OPEN_BLOCK: u8 = 2;
 const CLOSE_BLOCK: u8 = 3;
+const BARRIER: u8 = 4;
 
 impl ValidateControl {
     /// Bytes of a frag.
@@ -53,6 +60,9 @@ impl ValidateControl {
             }
             Self::CloseBlock { block } => {
                 (CLOSE_BLOCK, 0, Context { block: *block, ..Context::default() })
+            }
+            Self::Barrier { number } => {
+                (BARRIER, 0, Context { block: *number, ..Context::default() })
             }
         };
         let mut bytes = [0; Self::LEN];
@@ -85,6 +95,7 @@ impl ValidateControl {
                 Self::OpenBlock { context, inputs_only: flags == 1 }
             }
             (CLOSE_BLOCK, 0) if context.block != 0 => Self::CloseBlock { block: context.block },
+            (BARRIER, 0) => Self::Barrier { number: context.block },
             _ => return None,
         };
         r.is_empty().then_some(message)

@@ -67,11 +67,15 @@ pub enum SeenState {
     Unmined {
         /// Its publish sequence at home.
         publish_seq: u64,
+        /// Flags under which its scripts were run; `u32::MAX` where that is not remembered.
+        rule_set: u32,
     },
     /// Mined on the current chain at this height.
     Mined {
         /// The height.
         height: u32,
+        /// Whether any of its outputs is unspent.
+        unspent: bool,
     },
 }
 
@@ -135,6 +139,8 @@ pub enum Reply<'a> {
         epoch: Epoch,
         /// Its publish sequence at home.
         publish_seq: u64,
+        /// Whether it is (or, in a block's context, was) the pool's.
+        from_pool: bool,
     },
     /// To `Settle`, `Commit`: home cannot take it (`Full`); everything held by a `Commit` is released.
     Refused {
@@ -248,13 +254,15 @@ impl<'a> Item<'a> for Reply<'a> {
                 head(SEEN, ticket);
                 match state {
                     SeenState::Unknown => w.u8(0),
-                    SeenState::Unmined { publish_seq } => {
+                    SeenState::Unmined { publish_seq, rule_set } => {
                         w.u8(1);
                         w.u64(*publish_seq);
+                        w.u32(*rule_set);
                     }
-                    SeenState::Mined { height } => {
+                    SeenState::Mined { height, unspent } => {
                         w.u8(2);
                         w.u32(*height);
+                        w.u8(u8::from(*unspent));
                     }
                 }
             }
@@ -271,11 +279,12 @@ impl<'a> Item<'a> for Reply<'a> {
                 head(DIFFERS, ticket);
                 put_coin(w, *vin, coin);
             }
-            Self::Decided { ticket, epoch, publish_seq } => {
+            Self::Decided { ticket, epoch, publish_seq, from_pool } => {
                 head(DECIDED, ticket);
                 w.u32(epoch.incarnation);
                 w.u64(epoch.number);
                 w.u64(*publish_seq);
+                w.u8(u8::from(*from_pool));
             }
             Self::Refused { ticket } => head(REFUSED, ticket),
             Self::SpendLogged { ticket, epoch } => {
@@ -301,8 +310,8 @@ impl<'a> Item<'a> for Reply<'a> {
             SEEN => {
                 let state = match r.u8()? {
                     0 => SeenState::Unknown,
-                    1 => SeenState::Unmined { publish_seq: r.u64()? },
-                    2 => SeenState::Mined { height: r.u32()? },
+                    1 => SeenState::Unmined { publish_seq: r.u64()?, rule_set: r.u32()? },
+                    2 => SeenState::Mined { height: r.u32()?, unspent: r.u8()? != 0 },
                     _ => return None,
                 };
                 Self::Seen { ticket, state }
@@ -316,7 +325,12 @@ impl<'a> Item<'a> for Reply<'a> {
                 let (vin, coin) = get_coin(&mut r)?;
                 Self::Differs { ticket, vin, coin }
             }
-            DECIDED => Self::Decided { ticket, epoch: epoch(&mut r)?, publish_seq: r.u64()? },
+            DECIDED => Self::Decided {
+                ticket,
+                epoch: epoch(&mut r)?,
+                publish_seq: r.u64()?,
+                from_pool: r.u8()? != 0,
+            },
             REFUSED => Self::Refused { ticket },
             SPEND_LOGGED => Self::SpendLogged { ticket, epoch: epoch(&mut r)? },
             WAKE => Self::Wake {

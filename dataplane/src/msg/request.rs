@@ -305,6 +305,11 @@ pub enum Request<'a> {
         /// The newest epoch an owner logged in.
         epoch: Epoch,
     },
+    /// To every shard: what this coordinator sent before stands before this (see `ValidateControl::Barrier`).
+    Barrier {
+        /// From the control plane.
+        number: u32,
+    },
 }
 
 const ANNOUNCE: u8 = 1;
@@ -319,6 +324,7 @@ const WITHDRAW: u8 = 9;
 const SETTLE: u8 = 10;
 const SPEND: u8 = 11;
 const SPENDS_LOGGED: u8 = 12;
+const BARRIER: u8 = 13;
 
 fn put_ticket(w: &mut Out<'_>, tag: u8, ticket: Ticket) {
     w.u8(tag);
@@ -434,6 +440,10 @@ impl<'a> Item<'a> for Request<'a> {
                 w.txid(txid);
                 put_epoch(w, epoch);
             }
+            Self::Barrier { number } => {
+                w.u8(BARRIER);
+                w.u32(*number);
+            }
         }
         w.fits().then_some(w.len())
     }
@@ -443,6 +453,10 @@ impl<'a> Item<'a> for Request<'a> {
         let tag = r.u8()?;
         if tag == SPENDS_LOGGED {
             let item = Self::SpendsLogged { txid: r.txid()?, epoch: get_epoch(&mut r)? };
+            return Some((item, bytes.len() - r.rest().len()));
+        }
+        if tag == BARRIER {
+            let item = Self::Barrier { number: r.u32()? };
             return Some((item, bytes.len() - r.rest().len()));
         }
         let ticket = Ticket { slot: r.u32()?, attempt: r.u32()? };

@@ -177,12 +177,12 @@ proptest! {
         };
         let all = [
             Reply::Seen { ticket: t, state: SeenState::Unknown },
-            Reply::Seen { ticket: t, state: SeenState::Unmined { publish_seq: seq } },
-            Reply::Seen { ticket: t, state: SeenState::Mined { height } },
+            Reply::Seen { ticket: t, state: SeenState::Unmined { publish_seq: seq, rule_set: height } },
+            Reply::Seen { ticket: t, state: SeenState::Mined { height, unspent: true } },
             Reply::Coin { ticket: t, vin, coin },
             Reply::Input { ticket: t, vin, verdict: v },
             Reply::Differs { ticket: t, vin, coin },
-            Reply::Decided { ticket: t, epoch: e, publish_seq: seq },
+            Reply::Decided { ticket: t, epoch: e, publish_seq: seq, from_pool: true },
             Reply::Refused { ticket: t },
             Reply::SpendLogged { ticket: t, epoch: e },
             Reply::Wake { ticket: t, vin, reason: WakeReason::Free },

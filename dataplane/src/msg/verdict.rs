@@ -44,6 +44,17 @@ pub enum TxVerdict {
     Locked = 16,
 }
 
+/// What `detail` says beside a verdict, where it is no number of an error.
+pub mod detail {
+    /// With `Accepted`, in a block: the transaction was in the pool.
+    pub const FROM_POOL: u8 = 1;
+    /// With `Known`, in a block: mined before on this chain, and outputs of it are unspent (BIP30).
+    pub const UNSPENT: u8 = 1;
+    /// With `MissingInput`, in a block: no verdict but a notice that the transaction waits for the coin of input `vin`. If no
+    /// transaction before it in the block makes that coin, it waits in vain. Its verdict comes later.
+    pub const WAITS: u8 = 1;
+}
+
 impl TxVerdict {
     /// All, in order of their numbers.
     pub const ALL: [Self; 17] = [

@@ -247,17 +247,18 @@ impl Coordinator {
         s.attempt = s.attempt.wrapping_add(1);
         s.phase = Phase::Resolving;
         s.rule_set = context.rule_set;
+        s.pool_version = self.pool_version;
         s.height_matters = relative;
         s.claims = extended && s.block == 0 && !relative;
         s.waiting = inputs;
         if !s.inputs_only {
-            s.ops.add(Ops::ANNOUNCE);
-            if s.block == 0 {
-                s.ops.add(Ops::SEEN);
-                s.waiting += 1;
-            }
+            s.ops.add(Ops::ANNOUNCE | Ops::SEEN);
+            s.waiting += 1;
         }
-        s.ops.add(if s.claims { Ops::CLAIMS } else { Ops::RESOLVE });
+        // A block's transaction asks for its coins once it is known whether the pool has proved it.
+        if s.block == 0 || s.inputs_only {
+            s.ops.add(if s.claims { Ops::CLAIMS } else { Ops::RESOLVE });
+        }
         self.pump(slot);
     }
 

@@ -112,6 +112,10 @@ pub(super) struct Coordinator {
     pub verdicts: VecDeque<(VerdictFrag, u32)>,
     /// The same for transactions of blocks.
     pub block_verdicts: VecDeque<(VerdictFrag, u32)>,
+    /// Grows when what the pool was judged against does not hold any more.
+    pub pool_version: u32,
+    /// Barriers still to be written, by shard.
+    pub barriers_due: Vec<Option<u32>>,
     /// The newest block that was opened.
     pub newest_block: u32,
     pub long: VecDeque<LongJob>,
@@ -216,6 +220,8 @@ impl Coordinator {
             arriving: VecDeque::with_capacity(slots),
             verdicts: VecDeque::with_capacity(2 * offers + 64),
             block_verdicts: VecDeque::with_capacity(2 * offers + 64),
+            pool_version: 0,
+            barriers_due: vec![None; shards],
             newest_block: 0,
             long: VecDeque::with_capacity(b.long_queue_max + slots),
             has_long,
@@ -262,7 +268,16 @@ impl Coordinator {
     /// A message of control-plane.
     pub fn on_control(&mut self, message: ValidateControl) {
         match message {
-            ValidateControl::SetPool { context } => self.pool = Some(context),
+            ValidateControl::SetPool { context } => {
+                let goes_back = self.pool.is_some_and(|old| {
+                    context.height < old.height
+                        || context.median_time_past < old.median_time_past
+                        || context.rule_set != old.rule_set
+                });
+                self.pool_version += u32::from(goes_back);
+                self.pool = Some(context);
+            }
+            ValidateControl::Barrier { number } => self.barriers_due.fill(Some(number)),
             ValidateControl::OpenBlock { context, inputs_only } => {
                 let same = |b: &OpenBlock| b.context.block == 0 || b.context.block == context.block;
                 // A closed one whose last requests are still going out is judged: only its number matters now.
@@ -605,6 +620,7 @@ impl Coordinator {
             && self.block_in_flight == 0
             && self.verdicts.is_empty()
             && self.block_verdicts.is_empty()
+            && self.barriers_due.iter().all(Option::is_none)
             && self.outboxes.iter().all(|o| o.waiting_bytes() == 0)
     }
 }

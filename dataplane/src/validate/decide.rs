@@ -7,8 +7,9 @@
 use super::coordinator::Coordinator;
 use super::slot::{Hold, NONE, Ops, Phase, Proof};
 use crate::msg::reply::CoinReply;
+use crate::msg::verdict::detail;
 use crate::msg::{
-    BatchReader, Epoch, InputVerdict, Reply, SeenState, Ticket, TxVerdict, WakeReason,
+    BatchReader, Epoch, InputVerdict, Reply, SeenState, Ticket, TxVerdict, VerdictFrag, WakeReason,
 };
 use consensus::hash::TxId;
 
@@ -66,10 +67,10 @@ impl Coordinator {
                     self.on_differs(slot, vin, coin);
                 }
             }
-            Reply::Decided { epoch, publish_seq, .. } => {
+            Reply::Decided { epoch, publish_seq, from_pool, .. } => {
                 let committing = self.slots[slot as usize].committing;
                 if phase == Phase::Settling || phase == Phase::Reserving && committing {
-                    self.accept(slot, epoch, publish_seq);
+                    self.accept(slot, epoch, publish_seq, from_pool);
                 }
             }
             Reply::Refused { .. } => {
@@ -86,13 +87,29 @@ impl Coordinator {
         if self.slots[slot as usize].phase != Phase::Resolving {
             return;
         }
+        let block = self.slots[slot as usize].block;
         match state {
-            SeenState::Unknown => {
-                self.slots[slot as usize].waiting -= 1;
-                self.judge(slot);
-            }
-            SeenState::Unmined { .. } | SeenState::Mined { .. } => {
+            SeenState::Unmined { .. } if block == 0 => {
                 self.conclude(slot, TxVerdict::Known, 0, 0, TxId::ZERO);
+            }
+            SeenState::Mined { unspent, .. } => {
+                let detail = if block != 0 && unspent { detail::UNSPENT } else { 0 };
+                self.conclude(slot, TxVerdict::Known, detail, 0, TxId::ZERO);
+            }
+            SeenState::Unknown | SeenState::Unmined { .. } => {
+                let s = &mut self.slots[slot as usize];
+                s.waiting -= 1;
+                if block != 0 {
+                    // Its scripts were run when the pool took it; they need not be again under the same flags.
+                    let rules = s.rule_set;
+                    s.trusted =
+                        matches!(state, SeenState::Unmined { rule_set, .. } if rule_set == rules);
+                    s.ops.add(Ops::RESOLVE);
+                    s.cursor = 0;
+                    self.pump(slot);
+                } else {
+                    self.judge(slot);
+                }
             }
         }
     }
@@ -116,6 +133,14 @@ impl Coordinator {
             return;
         }
         match verdict {
+            // In a block: the pool's spend of this very transaction stands, and is the block's.
+            InputVerdict::Spent { by } if by == txid && self.slots[slot as usize].block != 0 => {
+                match phase {
+                    Phase::Reserving => self.on_reserved(slot, vin, 0),
+                    Phase::Resolving => self.conclude(slot, TxVerdict::Known, 0, vin, TxId::ZERO),
+                    _ => self.counts.replies_stale += 1,
+                }
+            }
             // These end the transaction wherever it stands.
             InputVerdict::Spent { by } if by == txid => {
                 self.conclude(slot, TxVerdict::Known, 0, vin, TxId::ZERO);
@@ -265,13 +290,32 @@ impl Coordinator {
             }
             return;
         }
-        let parent = self.view(slot).prev(vin as usize).txid;
-        if self.cfg.partition.validators() == 1 || self.slots[slot as usize].inputs_only {
-            // Whatever stands earlier in the block was announced before, on the same links.
+        if self.slots[slot as usize].inputs_only {
+            let parent = self.view(slot).prev(vin as usize).txid;
             return self.conclude(slot, TxVerdict::MissingInput, 0, vin, parent);
         }
-        // The parent may be with another coordinator that is behind; the end of the block ends the wait.
+        // The parent may be with another coordinator, or with this one, and not announced yet: who knows the block says whether
+        // it ever will be.
+        self.give_notice(slot, vin);
         self.watch_and_wait(slot, vin);
+    }
+
+    /// Says that a block's transaction waits for the coin of input `vin`.
+    fn give_notice(&mut self, slot: u32, vin: u32) {
+        let s = &self.slots[slot as usize];
+        let offer = &self.offers[s.offers as usize];
+        let notice = VerdictFrag {
+            token: offer.token,
+            source: offer.source,
+            block: offer.block,
+            verdict: TxVerdict::MissingInput,
+            detail: detail::WAITS,
+            vin,
+            fee_sat: 0,
+            txid: s.txid,
+            other: self.view(slot).prev(vin as usize).txid,
+        };
+        self.block_verdicts.push_back((notice, offer.born));
     }
 
     /// Keeps the slot and waits for any news of the coin of input `vin`.
@@ -399,7 +443,7 @@ impl Coordinator {
     }
 
     /// Home decided: the verdict is given, the owners are told.
-    fn accept(&mut self, slot: u32, epoch: Epoch, publish_seq: u64) {
+    fn accept(&mut self, slot: u32, epoch: Epoch, publish_seq: u64, from_pool: bool) {
         self.epoch = self.epoch.max(epoch);
         let s = &mut self.slots[slot as usize];
         let committed = s.phase == Phase::Reserving;
@@ -409,11 +453,12 @@ impl Coordinator {
         s.publish_seq = publish_seq;
         s.held = 0;
         let (txid, fee_sat) = (s.txid, s.fee_sat);
+        let mut detail = if s.block != 0 && from_pool { detail::FROM_POOL } else { 0 };
         self.drop_liars(slot);
         let mut verdict = TxVerdict::Accepted;
         while let Some(offer) = self.pop_offer(slot) {
-            self.emit(&offer, verdict, 0, 0, fee_sat, txid, TxId::ZERO);
-            verdict = TxVerdict::Known;
+            self.emit(&offer, verdict, detail, 0, fee_sat, txid, TxId::ZERO);
+            (verdict, detail) = (TxVerdict::Known, 0);
         }
         if committed {
             self.counts.commits += 1;

@@ -32,6 +32,12 @@ impl Coordinator {
             return;
         }
         while let Some(op) = self.slots[slot as usize].ops.first() {
+            let s = &self.slots[slot as usize];
+            let decides = op & (Ops::COMMIT | Ops::SETTLE) != 0;
+            if decides && s.block == 0 && s.pool_version != self.pool_version {
+                // Judged on top of a tip that went back meanwhile.
+                return self.restart_later(slot, false);
+            }
             match self.send(slot, op) {
                 Sent::Part => {}
                 Sent::All => {
@@ -67,8 +73,23 @@ impl Coordinator {
         }
     }
 
+    /// Writes the barriers that are due and find room.
+    fn write_barriers(&mut self) {
+        for shard in 0..self.barriers_due.len() {
+            let Some(number) = self.barriers_due[shard] else { continue };
+            if self.outboxes[shard].free_bytes() < ITEM_BYTES_MAX {
+                continue;
+            }
+            let context = self.context(0);
+            let pushed = self.outboxes[shard].push(&context, &Request::Barrier { number });
+            assert!(pushed, "an outbox had less room than it said");
+            self.barriers_due[shard] = None;
+        }
+    }
+
     /// Goes on with slots that waited for room or for this turn.
     pub fn pump_waiting(&mut self) {
+        self.write_barriers();
         for _ in 0..self.pumping.len() {
             let Some(slot) = self.pumping.pop_front() else { break };
             self.slots[slot as usize].queued = false;

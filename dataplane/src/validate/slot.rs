@@ -196,6 +196,8 @@ pub(super) struct Slot {
     /// Signatures are checked at once.
     pub exact: bool,
     pub inputs_only: bool,
+    /// The pool ran its scripts under the same flags: in a block they are not run again.
+    pub trusted: bool,
     /// BIP68 was judged by the heights of coins.
     pub height_matters: bool,
     pub too_costly: bool,
@@ -203,6 +205,8 @@ pub(super) struct Slot {
     pub coinbase: bool,
     pub block: u32,
     pub rule_set: u32,
+    /// Which context of the pool it was judged final under.
+    pub pool_version: u32,
     /// Names the proofs being made; grows over all slots.
     pub run: u32,
     pub tx: Span,
@@ -256,6 +260,8 @@ impl Slot {
             claims: false,
             exact: false,
             inputs_only: false,
+            trusted: false,
+            pool_version: 0,
             height_matters: false,
             too_costly: false,
             lane_full: false,

@@ -8,6 +8,7 @@ mod wired;
 use super::config::{Bounds, Config, Policy};
 use super::coordinator::Coordinator;
 use super::outbox::Front;
+use crate::msg::verdict::detail;
 use crate::msg::{Context, IngestHeader, TxVerdict, ValidateControl, VerdictFrag};
 use crate::partition::Partition;
 use consensus::hash::{TxId, hash160};
@@ -33,6 +34,7 @@ pub struct World {
     /// `[coordinator][shard]`
     replies: Vec<Vec<VecDeque<Vec<u8>>>>,
     pub verdicts: Vec<VerdictFrag>,
+    pub notices: Vec<VerdictFrag>,
     pub partition: Partition,
     next_token: u64,
 }
@@ -64,6 +66,7 @@ impl World {
             requests: vec![vec![VecDeque::new(); m]; n],
             replies: vec![vec![VecDeque::new(); m]; n],
             verdicts: Vec::new(),
+            notices: Vec::new(),
             partition,
             next_token: 0,
         };
@@ -152,7 +155,10 @@ impl World {
             }
         }
         self.verdicts.extend(core.verdicts.drain(..).map(|(v, _)| v));
-        self.verdicts.extend(core.block_verdicts.drain(..).map(|(v, _)| v));
+        for (v, _) in core.block_verdicts.drain(..) {
+            let waits = v.verdict == TxVerdict::MissingInput && v.detail == detail::WAITS;
+            if waits { &mut self.notices } else { &mut self.verdicts }.push(v);
+        }
         assert!(core.counts.reconcile(), "{:?}", core.counts);
     }
 

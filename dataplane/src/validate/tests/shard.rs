@@ -171,6 +171,7 @@ impl FakeShard {
                 let known = self.decided.iter().position(|t| *t == txid);
                 let state = known.map_or(SeenState::Unknown, |at| SeenState::Unmined {
                     publish_seq: at as u64 + 1,
+                    rule_set: 0,
                 });
                 self.say(who, &Reply::Seen { ticket, state });
             }
@@ -240,6 +241,7 @@ impl FakeShard {
                 let epoch = Epoch { incarnation: 1, number: 2 };
                 self.say(who, &Reply::SpendLogged { ticket, epoch });
             }
+            Request::Barrier { .. } => {}
             Request::SpendsLogged { txid, epoch } => {
                 assert!(self.decided.contains(&txid));
                 assert_eq!(epoch.number, 2);
@@ -430,7 +432,7 @@ impl FakeShard {
             }
         }
         let epoch = Epoch { incarnation: 1, number: 1 };
-        self.say(who, &Reply::Decided { ticket, epoch, publish_seq: seq });
+        self.say(who, &Reply::Decided { ticket, epoch, publish_seq: seq, from_pool: true });
     }
 
     fn withdraw(&mut self, who: usize, ticket: Ticket, txid: TxId, reason: WithdrawReason) {

@@ -371,7 +371,7 @@ fn a_large_transaction_is_taken_in_pieces() {
 }
 
 #[test]
-fn a_block_judges_in_its_own_order_and_never_waits_for_a_parent_it_does_not_have() {
+fn a_block_judges_in_its_own_order_and_says_when_it_waits_for_a_parent() {
     let mut w = World::new(1, 2);
     w.open_block(7, 20_000, false);
     let a = w.coin(1, 1_000, OP_TRUE, 1);
@@ -392,10 +392,15 @@ fn a_block_judges_in_its_own_order_and_never_waits_for_a_parent_it_does_not_have
     w.expect(tokens[0], TxVerdict::Accepted);
     assert_eq!(w.expect(tokens[1], TxVerdict::Accepted).fee_sat, 100);
     assert_eq!(w.expect(tokens[2], TxVerdict::Accepted).fee_sat, 100);
-    let missing = w.expect(tokens[3], TxVerdict::MissingInput);
-    assert_eq!((missing.block, missing.other), (7, TxId([9; 32])));
+    let [notice] = w.notices[..] else { panic!("{:?}", w.notices) };
+    assert_eq!((notice.token, notice.block, notice.vin), (tokens[3], 7, 0));
+    assert_eq!(notice.other, TxId([9; 32]), "who knows the block knows that this never comes");
+    assert_eq!(w.verdict(tokens[3]), None);
+    w.control(ValidateControl::CloseBlock { block: 7 });
     w.control(ValidateControl::CloseBlock { block: 7 });
     w.settle();
+    let missing = w.expect(tokens[3], TxVerdict::MissingInput);
+    assert_eq!((missing.block, missing.other, missing.detail), (7, TxId([9; 32]), 0));
     w.expect_clean();
 }
 
