@@ -4,7 +4,8 @@
 //! keeps headers, work, files and the choice of a branch; the engine keeps coins, spends and the pool, and nothing of a block once it
 //! is connected but a few numbers. [`crate::node::Node`] is the engine that runs; a map of coins is enough for tests.
 //!
-//! A call that is answered with [`ConnectError::Rejected`] has changed nothing. After [`ConnectError::Failed`], or any
+//! The index of the pool's bytes ([`crate::store::Pool`]) is the caller's: it says there what is mined and what came back, before
+//! the next call. A call that is answered with [`ConnectError::Rejected`] has changed nothing. After [`ConnectError::Failed`], or any
 //! [`NodeError`], the coins are in doubt: stop, and rebuild.
 
 use crate::node::{NodeError, Totals};

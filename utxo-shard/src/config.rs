@@ -18,8 +18,6 @@ pub const TX_WAITERS_MAX: u16 = 16 * 1024;
 pub const IMPORT_VOUT_MAX: u32 = 1 << 24;
 /// Blocks that are remembered as intervals; the next `SetMined` is refused until `prune` has dropped old ones.
 pub const BLOCKS_MAX: usize = 1 << 16;
-/// Changes of the script flags that are remembered; what was decided before the oldest is proved again when a block brings it.
-pub const RULE_SETS_MAX: usize = 64;
 /// Blocks after which a coinbase output can be spent. Source: SV Node `COINBASE_MATURITY`.
 pub const COINBASE_MATURITY_BLOCKS: u32 = 100;
 /// Publish positions one decision names: one a shard.

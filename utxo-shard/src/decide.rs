@@ -158,7 +158,6 @@ impl Shard {
         let (raw, raw_len) = self.table.raw(rec);
         let value_sat = self.table.pending_value_sat(rec);
         self.publish_seq += 1;
-        self.note_rule_set(ctx.rule_set);
         assert!(
             expected_seq == 0 || expected_seq == self.publish_seq,
             "a commit spends as the decision it makes"

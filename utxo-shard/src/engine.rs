@@ -9,11 +9,10 @@ use crate::outputs::{OutputWalk, Step};
 use crate::shard::{Outbox, Progress, Shard};
 use crate::store::*;
 use crate::table::{WARM_MAX, out};
-use crate::undo::EvictStep;
 use crate::verdict::Verdict;
 use consensus::hash::TxId;
 use consensus::tx::OutPoint;
-use dataplane::msg::admin::Admin;
+use dataplane::msg::admin::{Admin, EvictStep, SpendState};
 use dataplane::msg::request::{Decision, List, SpentInput};
 use dataplane::msg::{
     Accepted, Context, Epoch, Expect, InputRef, InputVerdict, Reply, Request, Ticket,
@@ -411,8 +410,9 @@ impl Shards {
     fn admin(&mut self, order: &Admin<'_>) -> bool {
         let ctx = Context::default();
         let mut done = true;
-        for shard in &mut self.shards {
-            done &= shard.admin(&ctx, order, &mut |_| {}) == crate::AdminOutcome::Done;
+        let Self { shards, answers, .. } = self;
+        for shard in shards {
+            done &= shard.admin(&ctx, order, answers, &mut |_| {}) == crate::AdminOutcome::Done;
         }
         done
     }
@@ -519,7 +519,7 @@ impl UtxoStore for Shards {
         for (outpoint, by) in spends {
             let owner = self.owner(&outpoint.txid);
             let owner = &mut self.shards[owner];
-            let done = owner.unspend(outpoint, by);
+            let done = owner.unspend(outpoint, by) == SpendState::Done;
             out.push(if done {
                 Verdict::Done
             } else if owner.has(&outpoint.txid) {

@@ -157,8 +157,6 @@ pub struct Shard {
     pub(crate) counts: Counts,
     /// The newest barrier read of each coordinator.
     pub(crate) barriers: Vec<u32>,
-    /// From which publish sequence on which flags scripts were run under; ascending.
-    pub(crate) rule_sets: Vec<(u64, u32)>,
     /// The newest block in whose context a coin was reserved that the pool has spent, and how often that was.
     pub(crate) overruled: (u32, u64),
     pub(crate) announced_max: u64,
@@ -196,7 +194,6 @@ impl Shard {
             totals: Totals::default(),
             counts: Counts::default(),
             barriers: vec![0; usize::from(config.partition.validators())],
-            rule_sets: Vec::with_capacity(RULE_SETS_MAX),
             overruled: (0, 0),
             announced_max: u64::from(config.announced_max),
             watched_max: u64::from(config.watched_max),
@@ -411,23 +408,6 @@ impl Shard {
         }
     }
 
-    /// The flags under which the scripts of what was published at `publish_seq` were run.
-    fn rule_set_of(&self, publish_seq: u64) -> u32 {
-        let after = self.rule_sets.partition_point(|&(from_seq, _)| from_seq <= publish_seq);
-        after.checked_sub(1).map_or(u32::MAX, |at| self.rule_sets[at].1)
-    }
-
-    /// Notes the flags of what is decided next.
-    pub(crate) fn note_rule_set(&mut self, rule_set: u32) {
-        if self.rule_sets.last().is_some_and(|&(_, last)| last == rule_set) {
-            return;
-        }
-        if self.rule_sets.len() == RULE_SETS_MAX {
-            self.rule_sets.remove(0);
-        }
-        self.rule_sets.push((self.publish_seq, rule_set));
-    }
-
     /// Whether every coordinator's barrier of this number was read.
     pub(crate) fn has_passed(&self, barrier: u32) -> bool {
         self.barriers.iter().all(|&read| read >= barrier)
@@ -440,7 +420,10 @@ impl Shard {
                 Some(height) => SeenState::Mined { height, unspent: self.table.unspent(rec) > 0 },
                 None => {
                     let publish_seq = self.table.publish_seq(rec);
-                    SeenState::Unmined { publish_seq, rule_set: self.rule_set_of(publish_seq) }
+                    SeenState::Unmined {
+                        publish_seq,
+                        rule_set: self.rule_sets[usize::from(self.table.rule_set(rec))],
+                    }
                 }
             },
             _ => SeenState::Unknown,

@@ -52,7 +52,7 @@ fn block(params: &ChainParams, below: ChainEnd, txs: &[Tx], fees_sat: u64, salt:
     let height = below.height + 1;
     let script = vec![0x51, salt, 0x75];
     let script = if salt == 0 { OPEN.to_vec() } else { [&[0x01][..], &script[1..], OPEN].concat() };
-    let coinbase = mine::coinbase(height, params.subsidy_sat(height) + fees_sat, script);
+    let coinbase = mine::coinbase(height, params.subsidy_sat(height) + fees_sat, script, b"test");
     let mut raws = vec![coinbase.to_bytes()];
     raws.extend(txs.iter().map(Tx::to_bytes));
     let ids: Vec<[u8; 32]> = raws.iter().map(|raw| TxId::of(raw).0).collect();
@@ -90,8 +90,27 @@ impl Rig {
         block(&self.node.params, self.node.tip_of_coins(), txs, fees_sat, salt)
     }
 
+    /// As the chain does: the engine first, then the pool's index.
     fn connect(&mut self, made: &Made) -> Result<crate::engine::Connected, ConnectError> {
-        self.node.connect(&BlockToConnect { raw: &made.raw, end: made.end })
+        let connected = self.node.connect(&BlockToConnect { raw: &made.raw, end: made.end })?;
+        self.tell_pool(made, &[], true);
+        Ok(connected)
+    }
+
+    fn tell_pool(&self, made: &Made, restored: &[TxId], mined: bool) {
+        let pool = self.node.pool().expect("it keeps one");
+        let block = consensus::block::BlockView::parse(&made.raw).expect("a block");
+        let txids = block.txids().expect("its transactions");
+        if mined {
+            return pool.mined(&txids[1..]);
+        }
+        pool.unmined(&txids);
+        let (mut layout, mut txs) = (consensus::tx::TxLayout::new(), block.txs());
+        while let Ok(Some(tx)) = txs.next_tx(&mut layout) {
+            if restored.contains(&tx.txid()) {
+                pool.restore(tx.txid(), tx.bytes(), 0);
+            }
+        }
     }
 
     fn must_connect(&mut self, made: &Made) -> crate::engine::Connected {
@@ -108,7 +127,9 @@ impl Rig {
     }
 
     fn disconnect(&mut self, made: &Made) -> crate::engine::Disconnected {
-        self.node.disconnect(&made.raw, made.below).expect("the tip")
+        let disconnected = self.node.disconnect(&made.raw, made.below).expect("the tip");
+        self.tell_pool(made, &disconnected.restored, false);
+        disconnected
     }
 
     /// `n` blocks with nothing in them.
@@ -299,6 +320,7 @@ fn a_block_taken_off_leaves_its_transactions_in_front_of_the_pool() {
     let ours = rig.make(&txs, id.fees_sat, 9);
     let block = BlockToConnect { raw: &ours.raw, end: ours.end };
     let connected = rig.node.connect_ours(&block, &leaves).expect("our own");
+    rig.tell_pool(&ours, &[], true);
     assert_eq!(connected.from_pool, 4);
     assert!(rig.candidate().is_empty());
     for tx in &txs {
