@@ -246,12 +246,7 @@ fn extended_header(rpc: &Rpc, info: &HeaderInfo) -> Answer {
             });
             write_header(w, rpc, info);
             w.key("merkleproof").array(|w| {
-                for node in &branch.nodes {
-                    w.object(|w| {
-                        w.key("node").plain(node_text(node));
-                        w.key("position").plain("Right");
-                    });
-                }
+                branch.nodes.iter().for_each(|node| w.plain(node_text(node)));
             });
         });
     });
