@@ -186,6 +186,31 @@ fn refuse_beef(index: usize, tx: &[u8]) -> Result<(), BadBody> {
     if is_beef(tx) && !parses(tx) { Err(BadBody::Beef { index }) } else { Ok(()) }
 }
 
+/// Reads any bytes in every way, and what was read once more in the other ways: what fuzzing drives.
+///
+/// # Panics
+/// If a transaction is lost or made up, or two ways of writing the same transactions are read differently.
+pub fn examine(body: &Bytes) {
+    for json in [json_one(body).map(|tx| vec![tx]), json_many(body), hex_lines(body)] {
+        let told = json.map(|txs| txs.len()).map_err(|bad| bad.to_string().len());
+        assert!(told.map_or_else(|text| text > 0, |txs| (1..=TXS_MAX).contains(&txs)));
+    }
+    assert!(one(body).is_ok_and(|tx| tx == *body) || body.is_empty() || is_beef(body));
+    let Ok(txs) = concatenated(body) else { return };
+    assert_eq!(txs.concat(), body.to_vec());
+    for tx in &txs {
+        let mut layout = TxLayout::new();
+        // Ten bytes that end with the marker are one thing alone and another with bytes behind them.
+        let whole = parse_prefix(tx, &mut layout, Limits::CONSENSUS);
+        assert!(whole.is_ok_and(|view| view.bytes().len() == tx.len()));
+    }
+    let lines: Vec<String> = txs.iter().map(hex::encode).collect();
+    assert_eq!(hex_lines(lines.join("\n").as_bytes()).as_ref(), Ok(&txs));
+    let json: Vec<String> = lines.iter().map(|hex| format!(r#"{{"rawTx":"{hex}"}}"#)).collect();
+    assert_eq!(json_many(format!("[{}]", json.join(",")).as_bytes()).as_ref(), Ok(&txs));
+    assert_eq!(json_one(json[0].as_bytes()).as_ref(), Ok(&txs[0]));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,11 +312,23 @@ mod tests {
             if rng.index(4) == 0 {
                 rng.fill(&mut body);
             }
-            let body = Bytes::from(body);
-            if let Ok(txs) = concatenated(&body) {
-                assert_eq!(txs.concat(), body.to_vec(), "nothing is lost or made up");
-            }
-            let _ = (hex_lines(&body), json_one(&body), json_many(&body), one(&body)); // no panic
+            examine(&Bytes::from(body));
         }
+    }
+
+    #[test]
+    fn the_corpus_of_the_fuzzer_is_read_without_harm() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/http_bodies");
+        let mut files = 0;
+        for file in std::fs::read_dir(corpus).expect("the corpus is there") {
+            let data = std::fs::read(file.expect("a folder that can be read").path());
+            let data = Bytes::from(data.expect("a file that can be read"));
+            // Cut inputs are tried too: they cost nothing and reach the error paths.
+            for end in [data.len(), data.len() / 3, data.len().saturating_sub(1)] {
+                examine(&data.slice(..end));
+            }
+            files += 1;
+        }
+        assert!(files >= 12, "{files} inputs are too few to be the corpus");
     }
 }
