@@ -49,3 +49,30 @@ impl Default for Limits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_about_http_states_these_bounds() {
+        let page = include_str!("../../../docs/interfaces/http.md");
+        let limits = Limits::default();
+        let seconds = |d: Duration| format!("{} s", d.as_secs_f64());
+        let bytes = |n: usize| format!("{n} bytes");
+        for (name, value) in [
+            ("connections_max", limits.connections_max.to_string()),
+            ("head_deadline", seconds(limits.head_deadline)),
+            ("head_bytes_max", bytes(limits.head_bytes_max)),
+            ("body_deadline", seconds(limits.body_deadline)),
+            ("body_bytes_max", bytes(limits.body_bytes_max)),
+            ("bodies_bytes_max", bytes(limits.bodies_bytes_max)),
+            ("idle_max", seconds(limits.idle_max)),
+            ("write_deadline", seconds(limits.write_deadline)),
+            ("stop_grace", seconds(limits.stop_grace)),
+        ] {
+            let row = format!("| `{name}` | {value} |");
+            assert!(page.contains(&row), "docs/interfaces/http.md lacks {row}");
+        }
+    }
+}

@@ -11,9 +11,12 @@ use super::counts::SubmitCount;
 use super::handle::{Answer, Call, Shared, Submit, SubmitError, SubmitLimits};
 use super::outcome::Outcome;
 use crate::node::SubmitEnds;
-use dataplane::msg::{IngestHeader, VerdictFrag};
+use consensus::hash::TxId;
+use consensus::rules::TxReject;
+use dataplane::msg::{IngestHeader, TxVerdict, VerdictFrag};
 use dataplane::tile::Stamp;
 use dataplane::topo::ExternalOut;
+use ring::Refused;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -201,7 +204,7 @@ impl Worker {
 
     /// Publishes what waits, while there is credit; false if something waits for credit.
     fn flush(&mut self, busy: &mut bool) -> bool {
-        let mut all = true;
+        let (mut all, mut never) = (true, Vec::new());
         for (out, queue) in self.ends.submit_validate.iter_mut().zip(&mut self.waiting) {
             if queue.is_empty() {
                 continue;
@@ -218,19 +221,26 @@ impl Worker {
                     index: 0,
                     flags: IngestHeader::TELL_ORPHAN,
                 };
-                if !publish(out, &header, &open.call.txs[e.index as usize]) {
-                    all = false;
-                    self.shared.counters.add(SubmitCount::NoCredit, 1);
-                    break;
+                match publish(out, &header, &open.call.txs[e.index as usize]) {
+                    Published::Yes => sent += 1,
+                    Published::Never => never.push(header),
+                    Published::NotNow => {
+                        all = false;
+                        self.shared.counters.add(SubmitCount::NoCredit, 1);
+                        break;
+                    }
                 }
                 queue.pop_front();
-                sent += 1;
             }
             if sent > 0 {
                 *busy = true;
                 out.producer().refresh();
                 out.wake();
             }
+        }
+        for header in never {
+            *busy = true;
+            self.verdict(&too_large(&header));
         }
         all
     }
@@ -295,30 +305,61 @@ impl Worker {
     }
 }
 
-/// Publishes one transaction; false without room.
-fn publish(out: &mut ExternalOut, header: &IngestHeader, tx: &[u8]) -> bool {
+/// What became of a try to publish.
+enum Published {
+    Yes,
+    /// No credit, or no room in the arena.
+    NotNow,
+    /// It does not fit the link's arena, however empty.
+    Never,
+}
+
+/// The gate's own verdict on a transaction that no link of this node can carry.
+fn too_large(header: &IngestHeader) -> VerdictFrag {
+    VerdictFrag {
+        token: header.token,
+        source: header.source,
+        block: 0,
+        verdict: TxVerdict::Policy,
+        detail: TxReject::TxSize as u8,
+        vin: 0,
+        fee_sat: 0,
+        txid: TxId::ZERO,
+        other: TxId::ZERO,
+    }
+}
+
+/// Publishes one transaction.
+fn publish(out: &mut ExternalOut, header: &IngestHeader, tx: &[u8]) -> Published {
     let producer = out.producer();
     let bytes = IngestHeader::LEN + tx.len();
     let (sig, born) = (u64::from(header.source), Stamp::default().0);
     if bytes <= producer.mtu_bytes() {
         let Some(slot) = producer.prepare() else {
             producer.count_backpressure();
-            return false;
+            return Published::NotNow;
         };
         header.write(slot);
         slot[IngestHeader::LEN..bytes].copy_from_slice(tx);
         producer.commit(sig, bytes, born);
-        return true;
+        return Published::Yes;
     }
     if !producer.credit_at_least(1) {
         producer.count_backpressure();
-        return false;
+        return Published::NotNow;
     }
     // Each is a source of its own: the gate bounds what it has out.
-    let Ok(mut frag) = producer.admit(bytes as u64, header.token) else { return false };
+    let mut frag = match producer.admit(bytes as u64, header.token) {
+        Ok(frag) => frag,
+        Err(Refused::TooLarge | Refused::Empty) => return Published::Never,
+        Err(Refused::Full | Refused::SourceBusy | Refused::TooMany) => return Published::NotNow,
+    };
     let mut front = [0; IngestHeader::LEN];
     header.write(&mut front);
     let whole = producer.write(&mut frag, &front).and_then(|()| producer.write(&mut frag, tx));
     assert!(whole.is_ok(), "a claim of the frag's own length has room for it");
-    producer.publish_large(frag, sig, born).is_ok()
+    match producer.publish_large(frag, sig, born) {
+        Ok(_) => Published::Yes,
+        Err(_) => Published::NotNow,
+    }
 }

@@ -217,6 +217,26 @@ fn a_full_gate_says_so_and_what_can_never_fit_is_told_that() {
 }
 
 #[test]
+fn what_no_link_can_carry_is_refused_and_what_needs_the_arena_goes_through_it() {
+    let mut options = NodeOptions::new(ChainParams::of(Network::Regtest), Ingest::Control);
+    options.cores = Some(1);
+    options.arenas.tx_bytes = 1 << 20;
+    let mut node = Node::boot(options).unwrap();
+    let (submit, gate) = start(node.take_submit().unwrap(), SubmitLimits::default()).unwrap();
+    let txs = vec![
+        Bytes::from(vec![7; 2 << 20]),
+        Bytes::from(vec![7; 300_000]),
+        Bytes::from(vec![7; 10]),
+    ];
+    let got = submit_all(&submit, txs);
+    assert_eq!((got[0].verdict, got[0].reason().as_ref()), (TxVerdict::Policy, "tx-size"));
+    assert_eq!((got[1].verdict, got[2].verdict), (TxVerdict::Malformed, TxVerdict::Malformed));
+    gate.close();
+    node.shutdown().unwrap();
+    gate.join();
+}
+
+#[test]
 fn a_closing_gate_answers_everybody() {
     let mut options = NodeOptions::new(ChainParams::of(Network::Regtest), Ingest::Control);
     options.cores = Some(1);

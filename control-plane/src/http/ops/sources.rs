@@ -6,7 +6,7 @@
 use super::page::Page;
 use crate::http::HttpCounters;
 use crate::http::submit::SubmitHttpCounters;
-use crate::service::CountersReader;
+use crate::service::{CountersReader, Service};
 use crate::submit::Submit;
 use dataplane::metrics::{Cell, LinkCells, Phase, Regime, TileView};
 use std::sync::Arc;
@@ -43,6 +43,34 @@ impl Source for Submit {
 impl Source for SubmitHttpCounters {
     fn write(&self, page: &mut Page) {
         self.each().for_each(|(def, value)| page.add_def("http_submit", def, &[], value));
+    }
+}
+
+impl Source for Service {
+    fn write(&self, page: &mut Page) {
+        let tip = self.chain.tip();
+        let best = self.chain.best_header();
+        let pool = &self.pool;
+        let mut gauge = |name: &str, help, value: u64| page.gauge(name, help, &[], value);
+        gauge("metanode_chain_height", "Height of the connected chain.", tip.height.into());
+        gauge(
+            "metanode_chain_best_header_height",
+            "Height of the header with the most work; its blocks may be missing.",
+            best.height.into(),
+        );
+        gauge(
+            "metanode_chain_tip_median_time_seconds",
+            "Median time past of the tip, seconds since 1970.",
+            tip.median_time_past.into(),
+        );
+        gauge(
+            "metanode_chain_transactions",
+            "Transactions of the connected chain, coinbases included.",
+            tip.chain_tx_count,
+        );
+        gauge("metanode_pool_transactions", "Transactions of the pool.", pool.len() as u64);
+        gauge("metanode_pool_bytes", "Their bytes.", pool.bytes());
+        gauge("metanode_pool_fees_satoshis", "Their fees.", pool.fees_sat());
     }
 }
 
