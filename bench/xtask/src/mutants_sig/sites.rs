@@ -58,6 +58,9 @@ const CONSTANTS: [(&str, usize); 26] = [
     ("HASH", 32),
 ];
 
+/// Functions that only hint: what they do changes no result, so no mutant of them is one. Lines with `.pin()` are the same.
+const HINTS: [&str; 4] = ["pin", "hold", "prefetch", "ask_for_rows"];
+
 /// Text for text, where it stands alone.
 const SWAPS: [(&str, &str); 45] = [
     (".add(", ".sub("),
@@ -212,15 +215,21 @@ fn bodies(code: &[u8]) -> Vec<Body> {
 
 /// Parts of a body that are left alone: what the compiler works out, asserts, hints to the compiler.
 fn untouched(code: &[u8], body: &Range<usize>) -> Vec<Range<usize>> {
-    const FROM_TO: [(&[u8], u8); 6] = [
+    const FROM_TO: [(&[u8], u8); 5] = [
         (b"assert!(", b'('),
         (b"assert_eq!(", b'('),
         (b"const {", b'{'),
         (b"use ", b';'),
         (b"const ", b';'),
-        (b"prefetch(", b'('),
     ];
     let mut out = Vec::new();
+    let mut at = body.start;
+    for line in code[body.clone()].split(|byte| *byte == b'\n') {
+        if line.ends_with(b".pin();") {
+            out.push(at..at + line.len());
+        }
+        at += line.len() + 1;
+    }
     for i in body.clone() {
         for (start, kind) in FROM_TO {
             if code[i..].starts_with(start) && !is_word(code[i - 1]) {
@@ -258,12 +267,15 @@ fn numbers(code: &[u8], body: &Range<usize>) -> Vec<(Range<usize>, String)> {
             Some(digits) => (digits, 16),
             None => (&text[..], 10),
         };
-        let plain: String = digits.chars().filter(|c| c.is_digit(radix)).collect();
+        let suffix = ["u64", "usize", "u128", "u32", "u8", "i64"]
+            .into_iter()
+            .find(|suffix| radix == 10 && digits.ends_with(suffix))
+            .unwrap_or("");
+        let plain = digits.strip_suffix(suffix).unwrap_or(digits).replace('_', "");
         if let Ok(value) = u128::from_str_radix(&plain, radix)
             && !field
             && !length
         {
-            let suffix = digits.trim_start_matches(|c: char| c.is_digit(radix) || c == '_');
             if generic {
                 // The factor of a reduction: another that it knows.
                 let other = match value {
@@ -292,7 +304,7 @@ fn numbers(code: &[u8], body: &Range<usize>) -> Vec<(Range<usize>, String)> {
 pub fn sites(text: &str, bends_n: bool) -> Vec<Site> {
     let code = code(text);
     let mut out = Vec::new();
-    for body in bodies(&code) {
+    for body in bodies(&code).into_iter().filter(|body| !HINTS.contains(&&*body.function)) {
         let skip = untouched(&code, &body.at);
         let mut found: Vec<(Range<usize>, String)> = Vec::new();
         for (old, new) in SWAPS {
@@ -322,6 +334,15 @@ pub fn sites(text: &str, bends_n: bool) -> Vec<Site> {
                     || code[..i].ends_with(b", ") && matches!(code[end], b'>')
                     || code[end] == b':';
                 if whole && !other {
+                    // Of a list that is read at one place, that place.
+                    let index =
+                        (code[end] == b'[').then(|| name_at(&code, end + 1).parse().ok()).flatten();
+                    if let Some(word) = index {
+                        let name = String::from_utf8_lossy(&code[start..end]).into_owned();
+                        let bent: usize = word;
+                        found.push((start..end, format!("crate::mutant::bend({name}, {bent})")));
+                        continue;
+                    }
                     for word in
                         [0, words / 2, words.saturating_sub(1)].iter().take(words.max(1).min(3))
                     {

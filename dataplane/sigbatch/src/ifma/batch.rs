@@ -219,7 +219,7 @@ mod tests {
     }
 
     fn judged(batch: &mut Batch<Model>, cases: &[Case]) -> Vec<Outcome> {
-        let mut outcomes = vec![Outcome::Unsure; cases.len()];
+        let mut outcomes = vec![Outcome::Accept; cases.len()];
         batch.judge(|i| cases[i].check(), &mut outcomes);
         outcomes
     }
@@ -344,7 +344,7 @@ mod tests {
         let mut draw = Draw::new(46);
         let case = Case::compressed(&mut draw);
         let der = case.der.clone().expect("compressed rows are DER");
-        let mut outcomes = [Outcome::Unsure; 3];
+        let mut outcomes = [Outcome::Refuse; 3];
         let forms = [Signature::Der(&der), Signature::Compact(&case.compact), Signature::Der(&der)];
         batch.judge(|i| Check { signature: forms[i], ..case.check() }, &mut outcomes);
         assert_eq!(outcomes, [Outcome::Accept; 3]);

@@ -181,6 +181,19 @@ fn look_up_fixed<L: Lane>(t: &[Line; ROWS], v: L, negated: bool) -> (Fe<L>, Fe<L
     (x, y.select(minus, &negate(&[y])[0]))
 }
 
+/// Asks for the rows that are read four doublings from here, so that they are there then.
+#[inline(always)]
+fn ask_for_rows<L: Lane, const N: usize>(fixed: &FixedTables, groups: &[GroupIn; N], bit: usize) {
+    if bit % FIXED_WINDOW == 4 {
+        for group in groups {
+            for half in 0..2 {
+                let v = window::<L, 4>(&group.u1, bit - 4 + 128 * half, FIXED_WINDOW);
+                L::prefetch(fixed.half(half), row_of::<L, 15>(v));
+            }
+        }
+    }
+}
+
 /// (X, Z) of u1 * G + u2 * Q, or of its negative.
 #[inline(always)]
 fn sum_of_products<L: Lane, const N: usize>(
@@ -190,6 +203,8 @@ fn sum_of_products<L: Lane, const N: usize>(
     groups: &[GroupIn; N],
 ) -> (Fes<L, N>, Fes<L, N>) {
     const TOP: usize = KEY_WINDOW * (KEY_WINDOWS - 1);
+    // The fixed windows are read on the way down: all of a half lies below.
+    const { assert!(TOP < 128 && TOP + FIXED_WINDOW >= 128) };
     let zero = [Fe::splat([0; 5]); N];
     let mut p = Points { x: zero, y: zero, z: [Fe::splat([1, 0, 0, 0, 0]); N] };
     // Whether p is the negative of what it stands for.
@@ -212,7 +227,7 @@ fn sum_of_products<L: Lane, const N: usize>(
                 }
             }
         }
-        if bit % FIXED_WINDOW == 0 && bit < 128 {
+        if bit % FIXED_WINDOW == 0 {
             for half in 0..2 {
                 let (mut x, mut y) = (zero, zero);
                 for g in 0..N {
@@ -223,19 +238,130 @@ fn sum_of_products<L: Lane, const N: usize>(
                 negated = !negated;
             }
         }
-        if bit % FIXED_WINDOW == 4 && bit < 128 + 4 {
-            for g in 0..N {
-                for half in 0..2 {
-                    let at = bit - 4 + 128 * half;
-                    let v = window::<L, 4>(&groups[g].u1, at, FIXED_WINDOW);
-                    L::prefetch(fixed.half(half), row_of::<L, 15>(v));
-                }
-            }
-        }
+        ask_for_rows::<L, N>(fixed, groups, bit);
         if bit > 0 {
             L::outlined(Double { p: &mut p });
             negated = !negated;
         }
     }
     (p.x, mul(&p.z, frame))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ifma::batch::{Batch, Outcome};
+    use crate::ifma::model::Model;
+    use crate::ifma::scalar::{self, Words};
+    use crate::proof::cases::{Case, bytes_of, inverse, minus, times};
+    use crate::proof::draw::Draw;
+    use crate::verifier::libsecp256k1;
+    use crate::{Check, SigVerdict, Signature};
+
+    /// One group with the same numbers in every lane; u1 is odd.
+    fn group(x: &Words, y: &Words, u1: &Words, u2: &Words, r: &Words) -> GroupIn {
+        assert_eq!(u1[0] & 1, 1);
+        let (k1, k2) = scalar::split_odd(u2);
+        let (k1, k2) = (scalar::half_digits(&k1), scalar::half_digits(&k2));
+        let all = |w: &Words| w.map(|word| Line([word; 8]));
+        GroupIn {
+            x: all(x),
+            y: all(y),
+            y_given: 0xff,
+            y_odd: 0,
+            k1: k1.map(|word| Line([word; 8])),
+            k2: k2.map(|word| Line([word; 8])),
+            u1: all(&scalar::whole_digits(u1)),
+            r: all(r),
+        }
+    }
+
+    fn judged(group: GroupIn) -> GroupOut {
+        let fixed = FixedTables::shared::<Model>().expect("the tables have their hash");
+        let mut scratch = Scratch::<Model, 1>::new();
+        let mut out = [GroupOut::default()];
+        let step = Judge { fixed, scratch: &mut scratch, groups: &[group], out: &mut out };
+        Model::outlined(step);
+        out[0]
+    }
+
+    /// x of what the kernel adds up, whatever the key is.
+    fn sum_x(group: GroupIn) -> Words {
+        let fixed = FixedTables::shared::<Model>().expect("the tables have their hash");
+        let mut scratch = Scratch::<Model, 1>::new();
+        let groups = [group];
+        let (x, y, _) = keys::<Model, 1>(&groups);
+        let frame = build_tables(&mut scratch, &x, &y);
+        let (x, z) = sum_of_products(fixed, &scratch.tables, &frame, &groups);
+        let x = mul(&x, &square(&inverse_of(&z)));
+        x[0].canonical().to_words().map(|word| word.0[0])
+    }
+
+    fn inverse_of(z: &Fes<Model, 1>) -> Fes<Model, 1> {
+        crate::ifma::point::inverse(z)
+    }
+
+    #[test]
+    fn a_key_off_the_curve_is_refused_even_where_the_equation_holds() {
+        let mut draw = Draw::new(71);
+        let mut batch = Batch::<Model>::new().expect("the tables have their hash");
+        let mut tried = 0;
+        while tried < 4 {
+            let (x, y, mut u1, u2) = (draw.words(), draw.words(), draw.words(), draw.words());
+            u1[0] |= 1;
+            if [u1, u2].iter().any(|k| !scalar::in_range(k)) {
+                continue;
+            }
+            let r = sum_x(group(&x, &y, &u1, &u2, &[0; 4]));
+            if !scalar::in_range(&r) || scalar::less(&r, &scalar::P_MINUS_N) {
+                continue;
+            }
+            let out = judged(group(&x, &y, &u1, &u2, &r));
+            assert_eq!((out.on_curve, out.regular, out.same_x), (0, 0xff, 0xff));
+            let s = times(&bytes_of(&r), &inverse(&bytes_of(&u2)));
+            let digest = times(&bytes_of(&u1), &s);
+            let mut compact = [0; 64];
+            compact[..32].copy_from_slice(&bytes_of(&r));
+            compact[32..].copy_from_slice(&s);
+            let key = [&[4][..], &bytes_of(&x), &bytes_of(&y)].concat();
+            let signature = Signature::Compact(&compact);
+            let check = Check { public_key: &key, digest: &digest, signature };
+            assert_eq!(libsecp256k1(&check), SigVerdict::BadKey);
+            let mut outcomes = [Outcome::Accept; 3];
+            batch.judge(|_| check, &mut outcomes);
+            assert_eq!(outcomes, [Outcome::Refuse; 3]);
+            tried += 1;
+        }
+    }
+
+    #[test]
+    fn a_last_addition_of_a_point_to_itself_is_never_accepted() {
+        let mut draw = Draw::new(72);
+        let mut batch = Batch::<Model>::new().expect("the tables have their hash");
+        for negative in [false, true] {
+            let (mut u1, u2) = (draw.words(), draw.bytes());
+            u1[0] |= 1;
+            // The digit that is added last, and what must have been added up before it: u1 + u2 d - digit = digit.
+            let window = scalar::whole_digits(&u1)[2] & 0xffff;
+            let digit = 2 * window as i64 - 65_535;
+            let size = [0, 0, 2 * digit.unsigned_abs(), 0];
+            let twice = if digit < 0 { minus(&bytes_of(&size)) } else { bytes_of(&size) };
+            let (left, borrow) = scalar::sub(&scalar::from_bytes(&twice), &u1);
+            let left = if borrow == 0 {
+                left
+            } else {
+                scalar::sub(&left, &scalar::sub(&[0; 4], &scalar::N).0).0
+            };
+            let d = times(&bytes_of(&left), &inverse(&u2));
+            let right = Case::of_scalars(&bytes_of(&u1), &u2, &d).expect("random scalars");
+            let r = if negative { draw.bytes() } else { [7; 32] };
+            let wrong = Case::of_scalars_and_r(&bytes_of(&u1), &u2, &d, &r).expect("in range");
+            let rows = [right, wrong];
+            assert_eq!(libsecp256k1(&rows[0].check()), SigVerdict::Valid);
+            assert_eq!(libsecp256k1(&rows[1].check()), SigVerdict::Wrong);
+            let mut outcomes = [Outcome::Accept; 2];
+            batch.judge(|i| rows[i].check(), &mut outcomes);
+            assert_eq!(outcomes, [Outcome::Unsure; 2]);
+        }
+    }
 }

@@ -664,10 +664,31 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_recognised_as_zero_and_as_p() {
-        for (limbs, zero) in [([0; 5], 0xff), (P, 0xff), ([1, 0, 0, 0, 0], 0), ([0, 0, 0, 0, 1], 0)]
-        {
-            assert_eq!(Fe::<Model>::splat(limbs).zeros(), zero);
+    fn zero_is_recognised_as_zero_and_as_p_and_nothing_else_is() {
+        assert_eq!(Fe::<Model>::splat([0; 5]).zeros(), 0xff);
+        assert_eq!(Fe::<Model>::splat(P).zeros(), 0xff);
+        for limb in 0..5 {
+            for bit in [0, 1, 31, 47] {
+                let (mut near_0, mut near_p) = ([0; 5], P);
+                near_0[limb] = 1 << bit;
+                near_p[limb] ^= 1 << bit;
+                assert_eq!(Fe::<Model>::splat(near_0).zeros(), 0, "limb {limb}");
+                assert_eq!(Fe::<Model>::splat(near_p).zeros(), 0, "limb {limb}");
+            }
         }
+    }
+
+    #[test]
+    fn the_canonical_limbs_of_p_and_more_are_those_of_what_is_left() {
+        for more in [0, 1, 5, FOLD_256 - 1, FOLD_256, FOLD_256 + 9] {
+            let mut limbs = P;
+            limbs[0] += more;
+            let carried = carry(&[Fe::<Model>::splat(limbs)])[0];
+            let got = carried.canonical().0.map(|limb| limb.0[0]);
+            assert_eq!(got, [more, 0, 0, 0, 0]);
+        }
+        let mut below = P;
+        below[0] -= 1;
+        assert_eq!(Fe::<Model>::splat(below).canonical().0.map(|limb| limb.0[0]), below);
     }
 }

@@ -163,6 +163,13 @@ mod tests {
             assert_eq!(der(&encode(odd, &one)), None, "{odd:?}");
             assert_eq!(der(&encode(&one, odd)), None, "{odd:?}");
         }
+        for short in [&[0x7f][..], &[0, 0x80], &[1, 0], &[0x7f, 0xff], &[0, 0xff]] {
+            assert!(der(&encode(short, &one)).is_some(), "{short:02x?}");
+            assert!(der(&encode(&one, short)).is_some(), "{short:02x?}");
+        }
+        for long in [&[0, 0x7f][..], &[0x80, 0], &[0x81], &[0xff]] {
+            assert_eq!(der(&encode(long, &one)), None, "{long:02x?}");
+        }
         let long = [[0].as_slice(), &[0xff; 32]].concat();
         assert!(der(&encode(&long, &one)).is_some());
         let mut behind = encode(&one, &one);

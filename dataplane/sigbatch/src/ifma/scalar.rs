@@ -239,8 +239,26 @@ mod tests {
                 out.push(ones);
             }
         }
+        out.extend(CARRYING);
         out.retain(in_range);
         out
+    }
+
+    /// Products with ROUND_1 and ROUND_2 whose rounding carries from the low word of the quotient into the high one.
+    const CARRYING: [Words; 4] = [
+        [0xad031e7998f2f8eb, 0x108b0741c1a2ccf6, 0x1e4ca79455e7c1d8, 0x600963dfc7aad7b],
+        [0x2d66035146fac803, 0x4bfe468cc6b80b5, 0xe38f1701b8b628aa, 0xfd38c257977e2a8b],
+        [0x93ac60161e5cf389, 0x1f9cfdb501d60710, 0x9de5c292df67abe9, 0x146a9db35e342b5],
+        [0xce398885c2951350, 0xc6e97a24b6d6cd98, 0xb9b7b5f024dbe8b1, 0x35d51dd00f2837c8],
+    ];
+
+    #[test]
+    fn a_rounding_that_carries_carries() {
+        for (k, g) in CARRYING.iter().zip([ROUND_1, ROUND_1, ROUND_2, ROUND_2]) {
+            let [low, high] = rounded(k, &g);
+            assert_eq!(low, 0, "one more than all ones");
+            assert!([0x1234567890abcde, 0x2fffffffffffffff].contains(&high), "{high:#x}");
+        }
     }
 
     /// a * b / 2^256 modulo n by doubling and halving: slow and plain.

@@ -14,12 +14,16 @@ pub struct Zmm(__m512i);
 
 /// Whether this processor has what the steps are compiled for.
 pub fn is_available() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512ifma")
-        && is_x86_feature_detected!("bmi2")
+    [
+        is_x86_feature_detected!("avx512f"),
+        is_x86_feature_detected!("avx512dq"),
+        is_x86_feature_detected!("avx512bw"),
+        is_x86_feature_detected!("avx512vl"),
+        is_x86_feature_detected!("avx512ifma"),
+        is_x86_feature_detected!("bmi2"),
+    ]
+    .into_iter()
+    .all(|is_here| is_here)
 }
 
 /// Where the steps live.
@@ -228,6 +232,23 @@ mod tests {
         let mut out: Vec<[u64; 8]> = out.into_iter().map(|lane| lane.store().0).collect();
         out.push([u64::from(a.zeros()), u64::from(b.zeros()), 0, 0, 0, 0, 0, 0]);
         out
+    }
+
+    #[test]
+    fn a_step_is_run_in_its_place() {
+        if !is_available() {
+            return;
+        }
+        struct Write<'a>(&'a mut u64);
+        impl Step for Write<'_> {
+            #[inline(always)]
+            fn run(self) {
+                *self.0 = Zmm::splat(5).add(Zmm::splat(6)).store().0[7];
+            }
+        }
+        let mut out = 0;
+        Zmm::outlined(Write(&mut out));
+        assert_eq!(out, 11);
     }
 
     #[test]

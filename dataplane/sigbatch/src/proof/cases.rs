@@ -50,7 +50,7 @@ impl Case {
     /// A signature whose check is u1 * G + u2 * d * G, and whose r is x of that (any r, where that is infinity; the sum of r and n
     /// is not tried). `None` where d or u2 is 0, or r is.
     pub fn of_scalars(u1: &[u8; 32], u2: &[u8; 32], d: &[u8; 32]) -> Option<Self> {
-        let key = secret(d)?;
+        secret(d)?;
         let product = times(u2, d);
         let sum = match (secret(&product), Scalar::from_be_bytes(*u1)) {
             (Some(k), Ok(tweak)) => k.add_tweak(&tweak).ok(),
@@ -64,14 +64,23 @@ impl Case {
             }
             None => product,
         };
-        let s = times(&r, &inverse(u2));
+        Self::of_scalars_and_r(u1, u2, d, &r)
+    }
+
+    /// As [`Case::of_scalars`] with an r of its own, right or not.
+    pub fn of_scalars_and_r(
+        u1: &[u8; 32],
+        u2: &[u8; 32],
+        d: &[u8; 32],
+        r: &[u8; 32],
+    ) -> Option<Self> {
+        let key = PublicKey::from_secret_key(&secret(d)?).serialize().to_vec();
+        let s = times(r, &inverse(u2));
         let mut compact = [0; 64];
-        compact[..32].copy_from_slice(&r);
+        compact[..32].copy_from_slice(r);
         compact[32..].copy_from_slice(&s);
-        let key = PublicKey::from_secret_key(&key).serialize().to_vec();
-        let in_range = [r, s].iter().all(|k| scalar::in_range(&scalar::from_bytes(k)));
         let case = Self { category: 19, key, digest: times(u1, &s), compact, der: None };
-        in_range.then_some(case)
+        [*r, s].iter().all(|k| scalar::in_range(&scalar::from_bytes(k))).then_some(case)
     }
 
     /// A right DER signature by a new compressed key: what most inputs of a block hold.
