@@ -1,4 +1,4 @@
-//! Batches of SHA-256 and double SHA-256: transaction ids (mixed lengths) and merkle nodes (64 bytes).
+//! Batches of SHA-256, double SHA-256 and HASH160: transaction ids (mixed lengths), merkle nodes (64 bytes), keys and scripts.
 //!
 //! In: borrowed messages. Out: one hash a message, in the same order. Messages of mixed lengths are grouped by their number
 //! of blocks, [`WINDOW`] at a time, so that equal ones can share a kernel call; nothing is allocated.
@@ -9,6 +9,7 @@
 use crate::Kernel;
 #[cfg(target_arch = "x86_64")]
 use crate::{lanes, streams};
+use ripemd::Ripemd160;
 use sha2::{Digest, Sha256};
 
 /// How many messages of mixed lengths are sorted together.
@@ -146,6 +147,34 @@ impl Hasher {
         self.each(false, get, out);
     }
 
+    /// RIPEMD-160 of SHA-256 of `out.len()` messages of any lengths: `out[i]` from `get(i)`.
+    pub fn hash160_each<'a>(&self, get: impl Fn(usize) -> &'a [u8], out: &mut [[u8; 20]]) {
+        for (w, out) in out.chunks_mut(WINDOW).enumerate() {
+            let mut hashes = [[0; 32]; WINDOW];
+            let hashes = &mut hashes[..out.len()];
+            self.sha256_each(|i| get(w * WINDOW + i), hashes);
+            self.ripemd(hashes, out);
+        }
+    }
+
+    /// RIPEMD-160 of hashes.
+    fn ripemd(&self, hashes: &[[u8; 32]], out: &mut [[u8; 20]]) {
+        let mut at = 0;
+        #[cfg(target_arch = "x86_64")]
+        while self.backend == HashBackend::Avx512 && hashes.len() - at >= LANES_WORTH {
+            let n = (hashes.len() - at).min(LANES);
+            let (mut sixteen, mut done) = ([[0; 32]; LANES], [[0; 20]; LANES]);
+            sixteen[..n].copy_from_slice(&hashes[at..at + n]);
+            // SAFETY: `Avx512` is constructed only where `lanes::is_available()`.
+            unsafe { lanes::ripemd_hashes(&sixteen, &mut done) };
+            out[at..at + n].copy_from_slice(&done[..n]);
+            at += n;
+        }
+        for (hash, place) in hashes[at..].iter().zip(&mut out[at..]) {
+            *place = Ripemd160::digest(hash).into();
+        }
+    }
+
     fn each<'a>(&self, twice: bool, get: impl Fn(usize) -> &'a [u8], out: &mut [[u8; 32]]) {
         if self.backend == HashBackend::Sha2 {
             for (i, place) in out.iter_mut().enumerate() {
@@ -235,6 +264,10 @@ impl Hasher {
         let nodes: [[u8; 64]; 23] =
             core::array::from_fn(|i| bytes[i..i + 64].try_into().expect("64 bytes"));
         self.sha256d_nodes(&nodes, &mut hashes[..23]);
+        let mut short = [[0; 20]; 23];
+        self.hash160_each(message, &mut short);
+        let hash160 = |i: usize| <[u8; 20]>::from(Ripemd160::digest(one(false, message(i))));
+        let mixed = mixed && short.iter().enumerate().all(|(i, hash)| *hash == hash160(i));
         mixed && nodes.iter().zip(&hashes).all(|(node, hash)| *hash == one(true, node))
     }
 }
@@ -355,6 +388,19 @@ mod tests {
             for hasher in hashers() {
                 let mut out = vec![[0; 32]; messages.len()];
                 hasher.each(twice, |i| &messages[i], &mut out);
+                prop_assert_eq!(&out, &expected, "{:?}", hasher.backend());
+            }
+        }
+
+        #[test]
+        fn keys_and_scripts_get_the_hash160_of_the_crates(
+            messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..150), 0..200),
+        ) {
+            let hash160 = |m: &Vec<u8>| <[u8; 20]>::from(Ripemd160::digest(one(false, m)));
+            let expected: Vec<_> = messages.iter().map(hash160).collect();
+            for hasher in hashers() {
+                let mut out = vec![[0; 20]; messages.len()];
+                hasher.hash160_each(|i| &messages[i], &mut out);
                 prop_assert_eq!(&out, &expected, "{:?}", hasher.backend());
             }
         }

@@ -6,6 +6,7 @@
 //! Cost: about 1,400 vector instructions a block; a 64-byte node is three blocks, of which the padding block has a constant
 //! schedule. What bounds it is the two ports for 512-bit integers.
 
+use crate::ripemd;
 use crate::streams::{INITIAL, K};
 use core::arch::x86_64::*;
 
@@ -227,4 +228,28 @@ pub fn hash_nodes(nodes: &[[u8; 64]; 16], out: &mut [[u8; 32]; 16]) {
     compress(&mut s, &load(|lane| &nodes[lane]));
     compress_constant(&mut s, &NODE_PADDING);
     store(&second(&s), out);
+}
+
+/// RIPEMD-160 of sixteen SHA-256 hashes.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub fn ripemd_hashes(hashes: &[[u8; 32]; 16], out: &mut [[u8; 20]; 16]) {
+    let mut rows = [[0; 64]; 16];
+    for (row, hash) in rows.iter_mut().zip(hashes) {
+        row[..32].copy_from_slice(hash);
+    }
+    // Loading and storing turn words around, as SHA-256 wants them; RIPEMD-160 wants them as they are.
+    let columns = load(|lane| &rows[lane]);
+    let mut words = [all(0); 8];
+    for (word, column) in words.iter_mut().zip(columns) {
+        *word = swap_words(column);
+    }
+    let mut state = [all(0); 8];
+    for (word, result) in state.iter_mut().zip(ripemd::of_hashes(&words)) {
+        *word = swap_words(result);
+    }
+    let mut stored = [[0; 32]; 16];
+    store(&state, &mut stored);
+    for (place, bytes) in out.iter_mut().zip(&stored) {
+        place.copy_from_slice(&bytes[..20]);
+    }
 }

@@ -1,4 +1,4 @@
-//! Many ECDSA verifications and many double-SHA-256s at once, by the fastest kernel this machine has.
+//! Many ECDSA verifications, SHA-256s, double SHA-256s and HASH160s at once, by the fastest kernel this machine has.
 //!
 //! In: batches of borrowed bytes, any size, none included. Out: one verdict or one hash an item, in the order of the items.
 //! Nothing is allocated for a batch, nothing is shared between threads: a tile owns its [`Verifier`] and its [`Hasher`].
@@ -23,6 +23,8 @@ mod known;
 #[allow(unsafe_code)] // AVX-512 intrinsics
 mod lanes;
 pub mod proof;
+#[cfg(target_arch = "x86_64")]
+mod ripemd;
 #[allow(unsafe_code)] // SHA intrinsics
 mod streams;
 mod verifier;
