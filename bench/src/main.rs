@@ -13,6 +13,7 @@ mod pipeline;
 mod rate;
 mod ring;
 mod rng;
+mod sig_caches;
 mod sigs;
 mod sim;
 mod storm;

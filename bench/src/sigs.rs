@@ -18,6 +18,8 @@ const KEYS: usize = 10_000;
 /// Signatures of a slice of the kernel, and of libsecp256k1.
 const SLICE: usize = 512;
 const SLICE_SLOW: usize = 64;
+/// And of the model, which is there to be right.
+const SLICE_MODEL: usize = 32;
 const BATCHES: [usize; 11] = [1, 2, 3, 4, 8, 16, 32, 64, 128, 512, 1_024];
 /// Walked to empty the caches.
 const COLD_BYTES: usize = 64 << 20;
@@ -101,6 +103,16 @@ pub fn sig(args: &SigArgs) -> ExitCode {
         };
         backends.push(row("avx512ifma", &fast, &ratio));
         backends.push(row("libsecp256k1", &slow, &[1.0]));
+        if let Some(mut model) = Verifier::with_backend(Backend::Model) {
+            let (mut us, mut ratio) = (Vec::new(), Vec::new());
+            for i in 0..3 {
+                let part = &rows[i * SLICE_MODEL..][..SLICE_MODEL];
+                us.push(slice(&mut model, part, &mut wrong));
+                ratio.push(slice(&mut judge, part, &mut wrong) / us[i]);
+            }
+            backends.push(row("model", &us, &ratio));
+        }
+        evidence.set("caches", crate::sig_caches::measure(&mut kernel, &rows));
         evidence.aim(
             "avx512ifma beside libsecp256k1 parse+verify",
             8.0,
@@ -133,7 +145,7 @@ pub fn sig(args: &SigArgs) -> ExitCode {
         backends.push(json!({ "name": "avx512ifma", "available": false }));
         evidence.skip("avx512ifma", "this processor has no AVX-512 IFMA");
     }
-    let (txid, merkle) = sha(&mut draw);
+    let [txid, merkle, hash160] = sha(&mut draw);
     if HashBackend::Avx512.is_available() {
         evidence.aim("txid beside sha2", 2.0, round(txid), txid >= 2.0);
         evidence.aim("merkle beside sha2", 2.5, round(merkle), merkle >= 2.5);
@@ -143,13 +155,15 @@ pub fn sig(args: &SigArgs) -> ExitCode {
     evidence.set("backends", backends);
     evidence.set("by_batch", by_batch);
     evidence.set("crossover_n", crossover);
-    evidence.set("sha", json!({ "txid_ratio": round(txid), "merkle_ratio": round(merkle) }));
+    let sha = json!({ "txid_ratio": round(txid), "merkle_ratio": round(merkle),
+        "hash160_ratio": round(hash160) });
+    evidence.set("sha", sha);
     evidence.set("mismatches", mismatches);
     evidence.finish(mismatches == 0, args.json)
 }
 
-/// How much faster than the crate sha2: ids of transactions, merkle nodes.
-fn sha(draw: &mut Draw) -> (f64, f64) {
+/// How much faster than the crates: ids of transactions, merkle nodes, HASH160 of keys.
+fn sha(draw: &mut Draw) -> [f64; 3] {
     let hasher = Hasher::new();
     let bytes: Vec<u8> = (0..512 * TX_BYTES / 32 + 8).flat_map(|_| draw.bytes()).collect();
     let nodes: Vec<[u8; 64]> = bytes.as_chunks::<64>().0[..512].to_vec();
@@ -160,7 +174,8 @@ fn sha(draw: &mut Draw) -> (f64, f64) {
         began.elapsed().as_nanos() as f64
     };
     let sha2 = Hasher::with_backend(HashBackend::Sha2).expect("always available");
-    let (mut txid, mut merkle) = (Vec::new(), Vec::new());
+    let mut short = vec![[0u8; 20]; 512];
+    let (mut txid, mut merkle, mut hash160) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..40 {
         let tx = |i: usize| &bytes[i * TX_BYTES..][..TX_BYTES];
         let ours = timed(&mut || hasher.sha256d_each(tx, black_box(&mut out)));
@@ -169,8 +184,12 @@ fn sha(draw: &mut Draw) -> (f64, f64) {
         let ours = timed(&mut || hasher.sha256d_nodes(&nodes, black_box(&mut out)));
         let theirs = timed(&mut || sha2.sha256d_nodes(&nodes, black_box(&mut out)));
         merkle.push(theirs / ours);
+        let key = |i: usize| &bytes[i * 33..][..33];
+        let ours = timed(&mut || hasher.hash160_each(key, black_box(&mut short)));
+        let theirs = timed(&mut || sha2.hash160_each(key, black_box(&mut short)));
+        hash160.push(theirs / ours);
     }
-    (quantile(&txid, 50), quantile(&merkle, 50))
+    [quantile(&txid, 50), quantile(&merkle, 50), quantile(&hash160, 50)]
 }
 
 /// `bench fuzz-sig`.
