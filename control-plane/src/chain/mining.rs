@@ -11,12 +11,13 @@ use super::answers::{BlockOutcome, Candidate, Solution, TemplateTx};
 use super::candidates::Held;
 use super::handle::ChainError;
 use super::state::{State, engine_error};
-use crate::engine::{Engine, Leaves};
+use crate::engine::{self, Engine, Leaves};
 use crate::mine;
 use crate::service::Stop;
 use consensus::hash::{BlockHash, MerkleHash, TxId, merkle_parent};
 use consensus::header::{Header, HeaderReject, check_header_work};
-use consensus::params::Network;
+use consensus::params::{Era, Network};
+use consensus::rules::count_tx_sigops;
 use consensus::script::opcode;
 use consensus::tx::{Limits, TxLayout, parse_prefix};
 use dataplane::msg::pack_control::Want;
@@ -51,6 +52,7 @@ impl<E: Engine> State<E> {
 
     fn make_candidate(&mut self, want: Want, pays_to: Vec<u8>) -> Result<Held, ChainError> {
         let offered = self.engine.candidate(want).map_err(engine_error)?;
+        let offered = self.within_sigops(offered)?;
         let (prev, height, min_time_s, time_s, n_bits) = {
             let tree = self.view.tree();
             let tip = tree.tip();
@@ -78,6 +80,39 @@ impl<E: Engine> State<E> {
             coinbase: coinbase.to_bytes(),
         };
         Ok(Held { candidate, leaves: offered.id })
+    }
+
+    /// The longest part of what pack offers that a block may hold: before Genesis a block's signature operations are counted.
+    ///
+    /// While the order of pack's list stands, any first part of it is a candidate; sums are kept as the list grows.
+    fn within_sigops(
+        &mut self,
+        mut offered: engine::Candidate,
+    ) -> Result<engine::Candidate, ChainError> {
+        let era = self.params.era(self.view.tip().height + 1);
+        if era != Era::PreGenesis || offered.id.leaves == 1 {
+            return Ok(offered);
+        }
+        let leaves = self.engine.leaves(offered.id).map_err(engine_error)?;
+        let leaves = leaves.ok_or(ChainError::StaleCandidate)?;
+        let mut sums = std::mem::take(&mut self.candidates.sums);
+        sums.begin(offered.id.generation);
+        for txid in leaves.txids.iter().skip(sums.len()) {
+            let tx = self.pooled(txid)?;
+            let mut layout = TxLayout::new();
+            let view = parse_prefix(&tx.raw, &mut layout, Limits::CONSENSUS);
+            let sigops = view.map_or(0, |view| count_tx_sigops(view, era).unwrap_or(0));
+            sums.add(sigops, tx.raw.len() as u64, tx.fee_sat);
+        }
+        let fit = sums.fitting(leaves.txids.len());
+        if fit < leaves.txids.len() {
+            let (size_bytes, fees_sat) = sums.bytes_and_fees(fit);
+            offered.id.leaves = fit as u64 + 1;
+            (offered.size_bytes, offered.fees_sat) = (size_bytes, fees_sat);
+            offered.branch = coinbase_branch(&leaves.txids[..fit]);
+        }
+        self.candidates.sums = sums;
+        Ok(offered)
     }
 
     /// The transactions of a candidate.
@@ -224,6 +259,20 @@ impl<E: Engine> State<E> {
         }
         Ok(hashes)
     }
+}
+
+/// The merkle branch of leaf 0 over these other leaves.
+fn coinbase_branch(others: &[TxId]) -> Vec<TxId> {
+    // The coinbase's own place is in no sibling.
+    let mut level: Vec<[u8; 32]> =
+        std::iter::once([0; 32]).chain(others.iter().map(|t| t.0)).collect();
+    let mut branch = Vec::new();
+    while level.len() > 1 {
+        branch.push(TxId(level[1]));
+        let pair = |p: &[[u8; 32]]| merkle_parent(&p[0], &p[p.len() - 1]);
+        level = level.chunks(2).map(pair).collect();
+    }
+    branch
 }
 
 /// The root of a candidate's block with this coinbase.

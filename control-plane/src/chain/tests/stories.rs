@@ -272,6 +272,28 @@ fn generated_blocks_follow_the_nodes_clock_and_differ() {
     bed.clock.set_mock_s(None);
 }
 
+#[test]
+fn a_block_before_genesis_holds_no_more_signature_operations_than_it_may() {
+    let dir = directory();
+    let mut bed = Bed::open(dir.path()).expect("a new chain");
+    let trunk = branch(&genesis(), 5, 1);
+    bed.submit_all(&trunk);
+    let mut txs = Vec::new();
+    for block in &trunk[..3] {
+        let mut tx = spend(first_output(block.coinbase), 5_000_000_000, 10);
+        tx.outputs[0].locking_script = vec![0xac; 9_000];
+        assert!(bed.engine().accept(&tx));
+        txs.push(tx.txid());
+    }
+    let candidate = bed.thread.state.candidate(Want::Everything).expect("works");
+    assert_eq!((candidate.tx_count, candidate.fees_sat), (3, 20));
+    let stop = bed.stop.clone();
+    let hashes = bed.thread.state.generate(2, &[0x51], 1_000, &stop).expect("works");
+    let found = |txid| bed.chain.find_tx(txid).expect("readable").expect("mined").block;
+    let blocks: Vec<_> = txs.iter().map(found).collect();
+    assert_eq!(blocks, [hashes[0], hashes[0], hashes[1]], "the third waits for the next block");
+}
+
 #[tokio::test]
 async fn handles_read_and_command_a_running_chain_and_hear_of_tips() {
     let dir = directory();
