@@ -30,6 +30,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 const BUFFER_BYTES: usize = 1 << 20;
 /// A segment file takes no more transactions beyond this.
 const SEGMENT_BYTES: u64 = 256 << 20;
+/// Bytes of neighbours that are read at once, about.
+const READ_BYTES_MAX: u64 = 4 << 20;
 /// Mined ids whose frags have not been read; more than the links of sixty-four shards hold.
 const AHEAD_MAX: usize = 1 << 18;
 /// Most ancestors [`Pool::ancestors`] walks to.
@@ -165,16 +167,26 @@ impl Inner {
     }
 
     fn read(&mut self, entry: &Entry) -> io::Result<Vec<u8>> {
+        let mut tx = Vec::new();
+        self.read_into(entry, entry.len as usize, &mut tx)?;
+        Ok(tx)
+    }
+
+    /// Appends `len` bytes from where `first` lies; some may be written, the rest in the buffer.
+    fn read_into(&mut self, first: &Entry, len: usize, out: &mut Vec<u8>) -> io::Result<()> {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
-        let mut tx = vec![0; entry.len as usize];
-        let segment = self.segments.get(&entry.segment).ok_or(io::ErrorKind::NotFound)?;
-        match entry.at.checked_sub(segment.written) {
-            Some(at) => tx.copy_from_slice(&self.buffer[at as usize..][..entry.len as usize]),
-            None => segment.file.read_exact_at(&mut tx, entry.at)?,
+        let segment = self.segments.get(&first.segment).ok_or(io::ErrorKind::NotFound)?;
+        let written = (segment.written.saturating_sub(first.at) as usize).min(len);
+        let from = out.len();
+        out.resize(from + written, 0);
+        segment.file.read_exact_at(&mut out[from..], first.at)?;
+        if written < len {
+            let at = (first.at + written as u64 - segment.written) as usize;
+            out.extend_from_slice(&self.buffer[at..at + len - written]);
         }
-        Ok(tx)
+        Ok(())
     }
 
     /// Remembers a mined transaction whose frag is still to be read.
@@ -261,6 +273,28 @@ impl Pool {
         let raw = inner.read(&entry)?;
         let Entry { len: size_bytes, fee_sat, time_s, height, .. } = entry;
         Ok(Some(PoolTx { raw, fee_sat, size_bytes, time_s, height }))
+    }
+
+    /// Appends the raw bytes of the first of `txids` that are in the pool, up to one that is not; how many that is.
+    ///
+    /// Transactions that were accepted one after the other lie so in a file, and are read at once.
+    pub fn append(&self, txids: &[TxId], out: &mut Vec<u8>) -> io::Result<usize> {
+        let mut inner = self.lock();
+        let mut done = 0;
+        while let Some(first) = txids.get(done).and_then(|txid| inner.index.get(txid)).copied() {
+            let (mut run, mut bytes) = (1, u64::from(first.len));
+            while let Some(next) = txids.get(done + run).and_then(|txid| inner.index.get(txid))
+                && next.segment == first.segment
+                && next.at == first.at + bytes
+                && bytes < READ_BYTES_MAX
+            {
+                bytes += u64::from(next.len);
+                run += 1;
+            }
+            inner.read_into(&first, bytes as usize, out)?;
+            done += run;
+        }
+        Ok(done)
     }
 
     /// Whether the transaction is in the pool.
@@ -519,6 +553,10 @@ mod tests {
             assert_eq!((got.raw, got.fee_sat), (bytes(i), u64::from(i)));
             assert_eq!((got.time_s, got.height), (1_000, 9));
         }
+        let mut together = Vec::new();
+        let wanted: Vec<TxId> = (3..2_500).map(id).collect();
+        assert_eq!(pool.append(&wanted, &mut together).expect("readable"), 1_997);
+        assert_eq!(together, (3..2_000).flat_map(bytes).collect::<Vec<_>>());
         let (all, fees) = (pool.bytes(), pool.fees_sat());
         pool.mined(&[id(7)]);
         assert_eq!(pool.get(&id(7)).expect("readable"), None);

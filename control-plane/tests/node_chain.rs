@@ -9,7 +9,6 @@ use consensus::merkle::merkle_root;
 use consensus::params::{ChainParams, Network};
 use consensus::tx::{OutPoint, Tx};
 use control_plane::chain::{self, BlockOutcome, Chain, ChainOptions, ChainStatus, Ended, Solution};
-use control_plane::engine::Engine;
 use control_plane::ledger::Ledger;
 use control_plane::mine;
 use control_plane::node::{Node, NodeOptions, Totals};

@@ -20,6 +20,7 @@ use consensus::params::{Era, Network};
 use consensus::rules::count_tx_sigops;
 use consensus::script::opcode;
 use consensus::tx::{Limits, TxLayout, parse_prefix};
+use consensus::wire::write_compact_size;
 use dataplane::msg::pack_control::Want;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -197,13 +198,21 @@ impl<E: Engine> State<E> {
         coinbase: &[u8],
         leaves: &Leaves,
     ) -> Result<Vec<u8>, ChainError> {
-        let mut txs: Vec<Vec<u8>> = Vec::with_capacity(leaves.txids.len() + 1);
-        txs.push(coinbase.to_vec());
-        for txid in &leaves.txids {
-            txs.push(self.pooled(txid)?.raw);
-        }
         let mut raw = Vec::new();
-        consensus::block::write_block(&mut raw, header, txs.iter());
+        raw.extend_from_slice(&header.to_bytes());
+        write_compact_size(&mut raw, leaves.txids.len() as u64 + 1);
+        raw.extend_from_slice(coinbase);
+        let mut done = 0;
+        while done < leaves.txids.len() {
+            done += self
+                .pool
+                .append(&leaves.txids[done..], &mut raw)
+                .map_err(|e| self.read_error(e))?;
+            // The pool may be a moment behind pack.
+            if let Some(missing) = leaves.txids.get(done) {
+                self.pooled(missing)?;
+            }
+        }
         Ok(raw)
     }
 

@@ -29,6 +29,7 @@ use consensus::header::{
 use consensus::params::ChainParams;
 use consensus::rules::{BlockChecker, BlockReject, TxReject, lock_time_limit_s};
 use consensus::tx::{Limits, OutPoint, TxLayout, parse_prefix};
+use dataplane::blocks::Trouble;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,6 +38,11 @@ use tokio::sync::watch;
 
 /// How often a long way forward says where it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// How often a block is tried that meets full queues.
+const OVERLOADED_TRIES_MAX: u32 = 10;
+/// Rest before the second try; before each further one it grows by as much.
+const OVERLOADED_REST: Duration = Duration::from_millis(20);
 
 /// The state. See the module.
 #[derive(Debug)]
@@ -60,6 +66,8 @@ pub(crate) struct State<E> {
 pub(crate) struct AtHand<'a> {
     pub(crate) id: Id,
     pub(crate) raw: &'a [u8],
+    /// Ids of its transactions, the coinbase first.
+    pub(crate) txids: &'a [TxId],
     /// What it holds, if it is a candidate of ours.
     pub(crate) leaves: Option<&'a Leaves>,
 }
@@ -197,7 +205,11 @@ impl<E: Engine> State<E> {
         let Some((parent_height, parent_mtp)) = parent else {
             return rejected(reason_of(HeaderReject::PrevNotFound, &header), String::new());
         };
-        let checked = self.check_block(&block, parent_height + 1, parent_mtp);
+        let (checked, txids) = match leaves {
+            // Its root was made of these ids, and the engine judges the rest before it connects.
+            Some(leaves) => (Ok(()), ours(&block, leaves)),
+            None => self.check_block(&block, parent_height + 1, parent_mtp),
+        };
         if let Err((reject, detail)) = &checked
             && !is_late(*reject)
         {
@@ -213,7 +225,7 @@ impl<E: Engine> State<E> {
         }
         let place = self.files.append_block(raw, block.tx_count())?;
         self.view.tree_mut().stored(id, place, block.tx_count());
-        let refusals = self.activate(Some(AtHand { id, raw, leaves }))?;
+        let refusals = self.activate(Some(AtHand { id, raw, txids: &txids, leaves }))?;
         if let Some(refusal) = refusals.into_iter().find(|r| r.id == id) {
             return rejected(refusal.reason, refusal.detail);
         }
@@ -223,13 +235,13 @@ impl<E: Engine> State<E> {
         })
     }
 
-    /// Everything about a block that needs no coins.
+    /// Everything about a block that needs no coins, and the ids of its transactions.
     fn check_block(
         &self,
         block: &BlockView<'_>,
         height: u32,
         parent_mtp: u32,
-    ) -> Result<(), (BlockReject, String)> {
+    ) -> (Result<(), (BlockReject, String)>, Vec<TxId>) {
         let header = block.header();
         let limit = lock_time_limit_s(&self.params, height, parent_mtp, header.time_s);
         let mut checker = BlockChecker::new(&self.params, height, limit, self.block_bytes_max);
@@ -247,7 +259,8 @@ impl<E: Engine> State<E> {
             txids.push(txid);
             index += 1;
         }
-        checker.finish(&header.merkle_root, right_height).map(drop).map_err(|reject| {
+        let checked = checker.finish(&header.merkle_root, right_height);
+        let checked = checked.map(drop).map_err(|reject| {
             let detail = match reject {
                 BlockReject::Transaction { index, .. } => {
                     format!("transaction {index} {}", txids[index as usize])
@@ -255,7 +268,8 @@ impl<E: Engine> State<E> {
                 _ => String::new(),
             };
             (reject, detail)
-        })
+        });
+        (checked, txids)
     }
 
     fn mark_failed(&mut self, id: Id) -> Result<(), ChainError> {
@@ -302,7 +316,10 @@ impl<E: Engine> State<E> {
                 );
                 refusals.push(refusal);
             }
-            progress.say(self.view.tree().entry(next).height, best_height);
+            // While the coins are rebuilt, whoever waits for that says how far it is.
+            if self.view.is_ready() {
+                progress.say(self.view.tree().entry(next).height, best_height);
+            }
         }
         let tip = self.view.tree().tip();
         if tip != before {
@@ -332,10 +349,20 @@ impl<E: Engine> State<E> {
         };
         let end = self.end_of(id);
         let block = BlockToConnect { raw, end };
-        let connected = match at_hand.and_then(|b| b.leaves) {
+        let mut connected = match at_hand.and_then(|b| b.leaves) {
             Some(leaves) => self.engine.connect_ours(&block, leaves),
             None => self.engine.connect(&block),
         };
+        let mut tries = 1;
+        while let Err(ConnectError::Failed(NodeError::Block(Trouble::Overloaded { .. }))) =
+            connected
+            && tries < OVERLOADED_TRIES_MAX
+        {
+            // The pool fills what the block needs, and has not changed for it; it drains in a moment.
+            std::thread::sleep(OVERLOADED_REST * tries);
+            tries += 1;
+            connected = self.engine.connect(&block);
+        }
         match connected {
             Ok(_) => {}
             Err(ConnectError::Rejected(rejection)) => {
@@ -352,8 +379,15 @@ impl<E: Engine> State<E> {
             }
             Err(ConnectError::Failed(error)) => return Err(engine_error(error)),
         }
-        let (txids, rows) = transactions(id, raw);
-        self.view.index_mut().add(rows).map_err(index_error)?;
+        let hashed;
+        let txids = match at_hand {
+            Some(block) => block.txids,
+            None => {
+                hashed = txids_of(raw);
+                &hashed
+            }
+        };
+        self.view.index_mut().add(rows(id, raw, txids)).map_err(index_error)?;
         self.view.tree_mut().connect(id);
         self.pool.mined(&txids[1..]);
         self.pool.set_tip_height(end.height);
@@ -374,8 +408,7 @@ impl<E: Engine> State<E> {
         let end = self.end_of(parent);
         let disconnected = self.engine.disconnect(&raw, end).map_err(engine_error)?;
         self.view.tree_mut().disconnect();
-        let (txids, _) = transactions(0, &raw);
-        self.pool.unmined(&txids);
+        self.pool.unmined(&txids_of(&raw));
         self.pool.set_tip_height(end.height);
         self.restore(&raw, &disconnected.restored)
     }
@@ -492,20 +525,30 @@ fn index_error(source: std::io::Error) -> ChainError {
     ChainError::Files(FilesError::Io { doing: "writing a run in", path, source })
 }
 
-/// Ids of a block's transactions, the coinbase first, and where each lies.
-fn transactions(block_id: Id, raw: &[u8]) -> (Vec<TxId>, Vec<Row>) {
+/// Ids of a block's transactions, the coinbase first.
+fn txids_of(raw: &[u8]) -> Vec<TxId> {
     let block = BlockView::new(raw).expect("a stored block was parsed before");
-    let (mut txids, mut rows) = (Vec::new(), Vec::new());
+    block.txids().expect("a stored block was parsed before")
+}
+
+/// Ids of the transactions of a block that was made of a candidate.
+fn ours(block: &BlockView<'_>, leaves: &Leaves) -> Vec<TxId> {
     let mut layout = TxLayout::new();
-    let mut txs = block.txs();
-    while let Ok(Some(view)) = txs.next_tx(&mut layout) {
-        let txid = view.txid();
-        let len = view.bytes().len() as u64;
+    let coinbase = block.txs().next_tx(&mut layout).ok().flatten().map(|view| view.txid());
+    coinbase.into_iter().chain(leaves.txids.iter().copied()).collect()
+}
+
+/// Where each transaction of a block lies.
+fn rows(block_id: Id, raw: &[u8], txids: &[TxId]) -> Vec<Row> {
+    let block = BlockView::new(raw).expect("a stored block was parsed before");
+    let mut rows = Vec::with_capacity(txids.len());
+    let (mut layout, mut txs) = (TxLayout::new(), block.txs());
+    for (index, txid) in txids.iter().enumerate() {
+        let Ok(Some(view)) = txs.next_tx(&mut layout) else { break };
         let at = view.bytes().as_ptr().addr() - raw.as_ptr().addr();
-        rows.push(Row::new(&txid, block_id, txids.len() as u32, at as u64, len));
-        txids.push(txid);
+        rows.push(Row::new(txid, block_id, index as u32, at as u64, view.bytes().len() as u64));
     }
-    (txids, rows)
+    rows
 }
 
 /// Says once a second how far a long way is.

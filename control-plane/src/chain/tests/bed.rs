@@ -72,8 +72,8 @@ pub(crate) fn block(parent: &Made, like: &Like) -> Made {
     if let Some(change) = like.change {
         change(&mut header);
     }
-    while check_header_work(&header, &params()).is_err() && header.n_bits == params().pow_limit_bits
-    {
+    // Harder targets are left unmet.
+    while check_header_work(&header, &params()).is_err() && header.n_bits >> 24 == 0x20 {
         header.nonce += 1;
     }
     let mut raw = Vec::new();

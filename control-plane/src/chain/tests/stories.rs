@@ -52,6 +52,7 @@ fn what_is_wrong_with_a_block_is_named_as_sv_node_names_it() {
     assert_eq!(bed.text(&changed(|h| h.time_s = u32::MAX)), "time-too-new");
     assert_eq!(bed.text(&changed(|h| h.merkle_root.0[0] ^= 1)), "bad-txnmrklroot");
     assert_eq!(bed.text(&changed(|h| h.n_bits = 0x1d00_ffff)), "high-hash");
+    assert_eq!(bed.text(&changed(|h| h.n_bits = 0x207f_fffe)), "bad-diffbits");
     assert_eq!(bed.text(&changed(|h| h.prev.0[0] ^= 1)), "prev-blk-not-found");
     let rich = block(tip, &Like { too_much_sat: 1, ..Like::default() });
     assert_eq!(bed.text(&rich), "bad-cb-amount");
