@@ -17,6 +17,7 @@ mod sig_caches;
 mod sigs;
 mod sim;
 mod storm;
+mod utxo;
 mod vectors;
 
 use clap::{Parser, Subcommand};
@@ -55,6 +56,7 @@ enum Command {
     Sim(sim::Args),
     /// Rivals at the same moment, a chain without end, kills in the middle, against a running node
     Storm(storm::Args),
+    Utxo(utxo::Args),
 }
 
 fn main() -> ExitCode {
@@ -70,5 +72,6 @@ fn main() -> ExitCode {
         Command::FuzzSig(args) => sigs::fuzz(&args),
         Command::Sim(args) => sim::main(&args),
         Command::Storm(args) => storm::main(&args),
+        Command::Utxo(args) => utxo::main(&args),
     }
 }

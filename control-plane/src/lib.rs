@@ -28,6 +28,7 @@ pub mod submit;
 pub mod top;
 pub mod topo;
 pub mod topology;
+pub mod utxo;
 pub mod verify_block;
 pub mod verify_sigs;
 pub mod version;

@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use control_plane::{config, demo, hw, load, run, top, topo, verify_block, verify_sigs, version};
+use control_plane::{
+    config, demo, hw, load, run, top, topo, utxo, verify_block, verify_sigs, version,
+};
 use std::process::ExitCode;
 
 /// The heap of every core can be closed once the machine runs.
@@ -30,6 +32,7 @@ enum Command {
     Topo(topo::TopoArgs),
     Hw(hw::HwArgs),
     Load(load::LoadArgs),
+    Utxo(utxo::UtxoArgs),
 }
 
 fn main() -> ExitCode {
@@ -44,5 +47,6 @@ fn main() -> ExitCode {
         Command::Topo(args) => topo::main(&args),
         Command::Hw(args) => hw::main(&args),
         Command::Load(args) => load::main(&args),
+        Command::Utxo(args) => utxo::main(&args),
     }
 }

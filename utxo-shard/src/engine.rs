@@ -136,6 +136,17 @@ impl Shards {
         &self.shards
     }
 
+    /// Spends whose spender has no record although its outputs are not all pruned: none in a sound set.
+    pub fn dangling(&self) -> u64 {
+        let mut dangling = 0;
+        for shard in &self.shards {
+            shard.for_each_unmined_spend(&mut |spender| {
+                dangling += u64::from(!self.shards[self.owner(&spender)].has(&spender));
+            });
+        }
+        dangling
+    }
+
     #[inline]
     fn owner(&self, txid: &TxId) -> usize {
         usize::from(self.partition.shard(txid))

@@ -95,3 +95,14 @@ pub(crate) fn inline_bytes(script: &[u8]) -> usize {
     let stored = stored_bytes(script);
     if stored > INLINE_MAX_BYTES { 0 } else { stored }
 }
+
+/// The name of the form a script is stored in.
+pub fn script_form(script: &[u8]) -> &'static str {
+    match Form::of(script) {
+        Form::P2pkh => "p2pkh",
+        Form::P2sh => "p2sh",
+        Form::P2pkCompressed | Form::P2pk => "p2pk",
+        Form::Short => "short",
+        Form::Long => "long",
+    }
+}

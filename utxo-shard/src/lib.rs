@@ -38,6 +38,7 @@ mod outputs;
 #[cfg(test)]
 mod protocol;
 mod reference;
+pub mod seed;
 mod shard;
 mod slab;
 pub mod state_hash;
@@ -61,6 +62,7 @@ pub use checkpoint::{PageOf, Roots};
 pub use config::*;
 pub use dataplane::msg::admin::EvictStep;
 pub use engine::Shards;
+pub use form::script_form;
 pub use memory::SnapshotStep;
 pub use reference::Reference;
 pub use shard::{Counts, Outbox, Progress, Shard, Totals};

@@ -137,6 +137,8 @@ pub struct Totals {
     pub slab_bytes: u64,
     /// Bytes of slab and index that were ever touched.
     pub resident_bytes: u64,
+    /// Segments of the index split since the start.
+    pub index_splits: u64,
 }
 
 /// The owner of one slice of the UTXO set. See the module and the crate.
@@ -233,6 +235,7 @@ impl Shard {
             waiting: u64::from(self.waits.used()),
             slab_used_bytes: self.table.slab.used_bytes(),
             slab_bytes: self.table.slab.capacity_bytes(),
+            index_splits: self.table.index.splits(),
             resident_bytes: self.table.slab.resident_bytes() + self.table.index.used_bytes(),
             ..self.totals
         }

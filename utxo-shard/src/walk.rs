@@ -48,6 +48,20 @@ impl Shard {
         });
     }
 
+    /// The spender of every coin that is spent by a transaction that is in no block of this chain.
+    pub fn for_each_unmined_spend(&self, each: &mut impl FnMut(TxId)) {
+        self.for_each_live(|rec| {
+            for vout in 0..self.table.outputs(rec) {
+                let bits = self.table.output(rec, vout);
+                let claim = self.newest_spend(rec, vout, bits);
+                if let Some(claim) = claim.filter(|&c| !self.is_claim_mined(c, &Context::default()))
+                {
+                    each(self.table.claimant(claim));
+                }
+            }
+        });
+    }
+
     fn for_each_live(&self, mut each: impl FnMut(Rec)) {
         for place in 0..self.table.index.places() {
             let rec = Rec(self.table.index.at(place));

@@ -167,6 +167,26 @@ pub const PARTS: &[Part] = &[
         ..PLAIN
     },
     Part {
+        name: "utxo",
+        what: "no operation of the UTXO table needs five percent more instructions than its baseline; the table ends as it should",
+        command: "cargo run --release --package bench -- utxo --records 100000 --durability none --json",
+        needs: &[Tool(&["valgrind", "--version"])],
+        limit_s: 600,
+        ..PLAIN
+    },
+    Part {
+        name: "utxo-rivals",
+        what: "RocksDB, LMDB, redb and fjall end with the same coins as the table; its numbers are for quiet machines",
+        command: "cargo run --release --package bench --features rivals -- utxo --records 100000 --durability none --json",
+        needs: &[
+            Tool(&["valgrind", "--version"]),
+            Path("/usr/lib/x86_64-linux-gnu/librocksdb.so"),
+            Path("/usr/lib/llvm-14/lib/libclang.so"),
+        ],
+        limit_s: 1_800,
+        ..PLAIN
+    },
+    Part {
         name: "rate",
         what: "a stranger's script drives SV Node and our node alike; its numbers are for quiet machines",
         command: "cargo xtask rate -n 2000 --rounds 1 --load-s 2 --json",

@@ -32,6 +32,10 @@ const RUN_BY: &[(&str, &str)] = &[
     ("cargo run --release -p bench -- ring",          "part ring-gate"),
     ("cargo run --release -p bench -- pipeline",      "part pipeline"),
     ("cargo run --release -p bench -- consensus",     "part instructions"),
+    ("cargo run --release -p bench -- utxo",          "part utxo"),
+    ("cargo run --release -p bench --features rivals -- utxo", "part utxo-rivals"),
+    ("cargo run --release -- utxo",                   "control-plane/tests/utxo.rs"),
+    ("metanode utxo",                                 "control-plane/tests/utxo.rs"),
 ];
 
 const TWO_COMMANDS: [&str; 2] = ["cargo run --release -- demo", "cargo xtask test"];

@@ -1,0 +1,418 @@
+//! `bench utxo`: the UTXO table beside the engines others keep coins in, on the same transactions.
+//!
+//! Every engine runs in a process of its own, so that memory and threads are its own: first `--records` P2PKH coins are loaded,
+//! two a transaction; then transactions of two inputs and two outputs spend random coins and create as many. An operation is one
+//! output spent or created; before a coin is spent it is looked up and must be there. Batches of 1,024 transactions go to every
+//! engine, none of which spends what it creates itself, so that engines without reads of their own batch can take part.
+//!
+//! `ops_per_s_core` divides by the processor time of the whole process, threads in the background included: on a machine that
+//! is busy with other things it means the same as on an idle one, while `ops_per_s` (by the clock) does not. The rivals write what
+//! they must, 36 bytes of key and 33 of value for each coin (the script in short, as the table stores it); the table reads
+//! whole transactions of 374 bytes. At the end all must hold the same coins: `state_hash`.
+
+#[cfg(feature = "rivals")]
+mod rivals;
+mod work;
+
+use crate::instructions::{Baseline, of_run, unavailable};
+use load::evidence::Evidence;
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+use utxo_shard::state_hash::StateHash;
+use utxo_shard::store::{Coin, UtxoStore};
+use utxo_shard::{ShardConfig, Shards};
+use work::{BATCH_TXS, POOL, Work, Workload};
+
+/// Operations of a transaction: two outputs spent, two created.
+const OPS_PER_TX: u64 = 4;
+/// Engines behind the feature `rivals`.
+const RIVALS: [&str; 4] = ["rocksdb", "lmdb", "redb", "fjall"];
+/// Records of the counted run.
+const COUNTED_RECORDS: u64 = 20_000;
+
+/// The UTXO table beside the engines others keep coins in
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Coins loaded before anything is measured
+    #[arg(long, default_value_t = 1_000_000)]
+    records: u64,
+    /// Transactions measured (default: a quarter of the records)
+    #[arg(long)]
+    txs: Option<u64>,
+    /// What must be on disk before an engine answers: none (epochs come with durable shards)
+    #[arg(long, default_value = "none")]
+    durability: String,
+    /// Where the rivals keep their files (default: a folder of its own, removed at the end)
+    #[arg(long)]
+    dir: Option<std::path::PathBuf>,
+    /// Run this engine only
+    #[arg(long)]
+    only: Option<String>,
+    /// Count instructions only, and fail where they are five percent above the baseline
+    #[arg(long)]
+    gate: bool,
+    /// Write the instruction count as the new baseline
+    #[arg(long)]
+    write_baseline: bool,
+    /// One JSON object as the last line of stdout
+    #[arg(long)]
+    json: bool,
+    /// Run one engine in this process and print its row: what the command starts for each
+    #[arg(long, hide = true)]
+    engine: Option<String>,
+}
+
+/// An engine under measurement.
+trait Engine {
+    /// Two coins each, mined at one height.
+    fn load(&mut self, batch: &[Work]) -> Result<(), String>;
+    /// Two coins spent, two created, each.
+    fn apply(&mut self, batch: &[Work]) -> Result<(), String>;
+    /// Every coin.
+    fn coins(&mut self, hash: &mut StateHash) -> Result<(), String>;
+    /// Bytes of memory it says it takes, where it knows.
+    fn resident_bytes(&mut self) -> Option<u64>;
+    /// Closes its files and opens them again, ready to answer; `None` where nothing is kept.
+    fn reopen(&mut self) -> Result<Option<()>, String>;
+}
+
+/// The command.
+pub fn main(args: &Args) -> ExitCode {
+    if args.durability != "none" {
+        eprintln!(
+            "utxo: got --durability {}, expected none: epochs come with durable shards",
+            args.durability
+        );
+        return ExitCode::from(2);
+    }
+    if let Some(engine) = &args.engine {
+        return child(engine, args);
+    }
+    let mut evidence = Evidence::new("bench-utxo/1", work::SEED);
+    let mut ok = true;
+    match unavailable() {
+        Some(why) => evidence.skip("instructions", why),
+        None => ok &= count(args, &mut evidence),
+    }
+    if args.gate {
+        return evidence.finish(ok, args.json);
+    }
+    let mut names = vec!["metanode"];
+    if cfg!(feature = "rivals") {
+        names.extend(RIVALS);
+    } else {
+        evidence.skip("rivals", "built without the feature `rivals`");
+    }
+    names.retain(|name| args.only.as_ref().is_none_or(|only| only == name));
+    let mut rows = Vec::new();
+    for name in names {
+        match row_of(name, args.records, args) {
+            Ok(row) => rows.push(row),
+            Err(why) => {
+                eprintln!("utxo: {name}: {why}");
+                ok = false;
+            }
+        }
+    }
+    ok &= judge(&rows, args, &mut evidence);
+    evidence.set("batch_txs", BATCH_TXS);
+    evidence.set("rows", rows);
+    evidence.finish(ok, args.json)
+}
+
+/// Holds the state hashes against each other and the numbers against the aims.
+fn judge(rows: &[Value], args: &Args, evidence: &mut Evidence) -> bool {
+    let hashes: std::collections::BTreeSet<_> =
+        rows.iter().map(|row| row["state_hash"].to_string()).collect();
+    evidence.set("state_hashes", hashes.len());
+    if hashes.len() > 1 {
+        eprintln!("utxo: engines end with different coins: {hashes:?}");
+    }
+    let speed = |row: &Value| row["ops_per_s_core"].as_f64().unwrap_or(0.0);
+    if let Some(own) = rows.iter().find(|row| row["engine"] == "metanode") {
+        let got = speed(own);
+        evidence.aim("operations a second a core", 5e6, got, got >= 5e6);
+        let ram = own["ram_bytes_per_utxo"].as_f64().unwrap_or(f64::MAX);
+        evidence.aim("bytes of RAM a P2PKH UTXO", 96.0, ram, ram <= 96.0);
+        let best =
+            rows.iter().filter(|row| row["engine"] != "metanode").map(speed).fold(0.0, f64::max);
+        if best > 0.0 {
+            let ratio = round(got / best);
+            evidence.aim("beside the best of the rivals", 5.0, ratio, ratio >= 5.0);
+        }
+        if args.records > 1_000_000
+            && let Ok(small) = row_of("metanode", 1_000_000, args)
+        {
+            let ratio = round(speed(&small) / got);
+            evidence.aim("cost beside a million records", 1.5, ratio, ratio <= 1.5);
+            evidence.set("million", small);
+        }
+    }
+    hashes.len() <= 1
+}
+
+/// Instructions of an operation: valgrind counts a run, and one of twice as many transactions.
+fn count(args: &Args, evidence: &mut Evidence) -> bool {
+    let run = |txs: u64| {
+        let (records, txs) = (COUNTED_RECORDS.to_string(), txs.to_string());
+        of_run(&["utxo", "--engine", "metanode", "--records", &records, "--txs", &txs], None)
+    };
+    let few = BATCH_TXS as u64;
+    let counts = run(few).and_then(|a| Ok((a, run(2 * few)?)));
+    let (a, b) = match counts {
+        Ok(counts) => counts,
+        Err(why) => {
+            eprintln!("utxo: {why}");
+            return false;
+        }
+    };
+    let each = b.saturating_sub(a) / (few * OPS_PER_TX);
+    let mut baseline = Baseline::read("utxo.json");
+    let change = baseline.note("operation", each);
+    evidence.set("instructions_per_op", each);
+    evidence.set("instructions_change_percent", change.map(round));
+    if args.write_baseline {
+        if let Err(error) = baseline.write() {
+            eprintln!("utxo: writing the baseline: {error}");
+            return false;
+        }
+        return true;
+    }
+    baseline.judge(evidence)
+}
+
+/// Runs one engine in a process of its own.
+fn row_of(name: &str, records: u64, args: &Args) -> Result<Value, String> {
+    let own = std::env::current_exe().map_err(|e| format!("this binary cannot be found: {e}"))?;
+    let txs = args.txs.unwrap_or(records / 4).min(records / 4);
+    let mut command = Command::new(own);
+    command.args(["utxo", "--engine", name, "--records", &records.to_string()]);
+    command.args(["--txs", &txs.to_string()]);
+    if let Some(dir) = &args.dir {
+        command.arg("--dir").arg(dir);
+    }
+    let out = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|e| format!("its process cannot be started: {e}"))?;
+    let text = String::from_utf8_lossy(&out.stdout);
+    let row = text.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok());
+    let row =
+        row.filter(|_| out.status.success()).ok_or_else(|| format!("ended with {}", out.status))?;
+    eprintln!(
+        "utxo: {name:<9} {records:>9} records  {:>10} operations/s/core {:>6} bytes of RAM a UTXO",
+        row["ops_per_s_core"], row["ram_bytes_per_utxo"]
+    );
+    Ok(row)
+}
+
+fn round(x: f64) -> f64 {
+    (x * 1_000.0).round() / 1_000.0
+}
+
+/// Seconds of processor time this process has used.
+fn cpu_s() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// Bytes of memory of this process, and of those the ones that are no file's.
+fn memory_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    field("RssAnon:").unwrap_or(0) * 1024
+}
+
+/// Bytes this process caused to be written to storage.
+fn written_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("write_bytes:"));
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
+}
+
+fn disk_bytes(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => disk_bytes(&entry.path()),
+            Ok(meta) => {
+                use std::os::unix::fs::MetadataExt;
+                meta.blocks() * 512
+            }
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+fn open(name: &str, dir: &Path, args: &Args) -> Option<Result<Box<dyn Engine>, String>> {
+    match name {
+        "metanode" => Some(Ok(Box::new(Own::new(args)))),
+        #[cfg(feature = "rivals")]
+        _ => rivals::open(name, dir),
+        #[cfg(not(feature = "rivals"))]
+        _ => {
+            let _ = dir;
+            None
+        }
+    }
+}
+
+/// One engine, in this process.
+fn child(name: &str, args: &Args) -> ExitCode {
+    let temp = match &args.dir {
+        Some(dir) => tempfile::tempdir_in(dir),
+        None => tempfile::tempdir(),
+    };
+    let result = temp.map_err(|e| format!("a folder for its files: {e}")).and_then(|temp| {
+        let engine = open(name, temp.path(), args).ok_or_else(|| {
+            format!("no such engine; expected metanode, or {RIVALS:?} with the feature `rivals`")
+        })?;
+        measure(name, &mut *engine?, temp.path(), args)
+    });
+    match result {
+        Ok(row) => {
+            println!("{row}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("utxo: {name}: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(name: &str, engine: &mut dyn Engine, dir: &Path, args: &Args) -> Result<Value, String> {
+    let mut workload = Workload::new(args.records);
+    let txs = args.txs.unwrap_or(args.records / 4);
+    let (before_bytes, written) = (memory_bytes(), written_bytes());
+    let mut batch = Vec::with_capacity(BATCH_TXS);
+    let mut pauses = Vec::new();
+    let load_cpu = cpu_s();
+    while workload.next_loads(&mut batch) {
+        for piece in batch.chunks(BATCH_TXS / 64) {
+            let began = clock_gettime(ClockId::ThreadCPUTime);
+            engine.load(piece)?;
+            let ended = clock_gettime(ClockId::ThreadCPUTime);
+            let ns = (ended.tv_sec - began.tv_sec) * 1_000_000_000 + ended.tv_nsec - began.tv_nsec;
+            pauses.push(ns as f64 / 1e3);
+        }
+    }
+    let load_cpu = cpu_s() - load_cpu;
+    let ram =
+        engine.resident_bytes().unwrap_or_else(|| memory_bytes().saturating_sub(before_bytes));
+    let process = memory_bytes().saturating_sub(before_bytes);
+    let (mut cpu, mut wall) = (0.0, 0.0);
+    let mut latencies = Vec::new();
+    let mut done = 0;
+    while done < txs {
+        workload.next_batch((txs - done).min(BATCH_TXS as u64) as usize, &mut batch);
+        let (began, cpu_began) = (Instant::now(), cpu_s());
+        engine.apply(&batch)?;
+        cpu += cpu_s() - cpu_began;
+        let took = began.elapsed().as_secs_f64();
+        wall += took;
+        latencies.push(took * 1e6);
+        done += batch.len() as u64;
+    }
+    let ram_after =
+        engine.resident_bytes().unwrap_or_else(|| memory_bytes().saturating_sub(before_bytes));
+    let on_disk = disk_bytes(dir);
+    let began = Instant::now();
+    let reopened = engine.reopen()?.map(|()| round(began.elapsed().as_secs_f64()));
+    let on_disk = on_disk.max(if reopened.is_some() { disk_bytes(dir) } else { 0 });
+    let written = written_bytes().saturating_sub(written);
+    let mut hash = StateHash::new();
+    engine.coins(&mut hash)?;
+    if hash.coins() as u64 != args.records {
+        return Err(format!("ends with {} coins, expected {}", hash.coins(), args.records));
+    }
+    let ops = (txs * OPS_PER_TX) as f64;
+    let logical = (args.records + txs * OPS_PER_TX) as f64 * work::COIN_BYTES as f64;
+    latencies.sort_by(f64::total_cmp);
+    pauses.sort_by(f64::total_cmp);
+    let at = |sorted: &[f64], q: f64| {
+        sorted
+            .get(((sorted.len() as f64 * q) as usize).min(sorted.len().saturating_sub(1)))
+            .copied()
+            .map(round)
+    };
+    let kept = reopened.is_some();
+    Ok(json!({
+        "engine": name, "records": args.records, "durability": "none", "txs": txs,
+        "ops_per_s_core": (ops / cpu.max(1e-9)).round(), "ops_per_s": (ops / wall.max(1e-9)).round(),
+        "load_ops_per_s_core": (args.records as f64 / load_cpu.max(1e-9)).round(),
+        "p50_us": at(&latencies, 0.5), "p99_us": at(&latencies, 0.99),
+        "load_pause_p50_us": at(&pauses, 0.5), "load_pause_longest_us": at(&pauses, 1.0),
+        "ram_bytes_per_utxo": round(ram as f64 / args.records as f64),
+        "ram_bytes_per_utxo_after": round(ram_after as f64 / args.records as f64),
+        "process_bytes_per_utxo": round(process as f64 / args.records as f64),
+        "disk_bytes_per_utxo": kept.then(|| round(on_disk as f64 / args.records as f64)),
+        "write_amp": kept.then(|| round(written as f64 / logical)),
+        "reopen_s": reopened, "state_hash": hex::encode(hash.finish()),
+    }))
+}
+
+/// The table: one shard, asked through the store's trait.
+struct Own {
+    store: Shards,
+    verdicts: Vec<utxo_shard::verdict::Verdict>,
+}
+
+impl Own {
+    fn new(args: &Args) -> Self {
+        let params = consensus::params::ChainParams::of(consensus::params::Network::Regtest);
+        let partition = dataplane::partition::Partition::new([7; 16], 1, 1);
+        let txs = args.txs.unwrap_or(args.records / 4);
+        let slab_bytes = (args.records * 100 + txs * 400 + (64 << 20)) as usize;
+        let config = ShardConfig {
+            transactions_max: (args.records / 2 + txs + 1024) as usize,
+            slab_bytes,
+            ..ShardConfig::small(0, partition, (1, 2), params)
+        };
+        Self { store: Shards::new(&config, false), verdicts: Vec::new() }
+    }
+
+    fn all_good(&mut self) -> Result<(), String> {
+        match self.verdicts.drain(..).find(|verdict| !verdict.is_good()) {
+            Some(verdict) => Err(format!("an item was answered {verdict:?}")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Engine for Own {
+    fn load(&mut self, batch: &[Work]) -> Result<(), String> {
+        for piece in batch.chunks(64) {
+            let coins: Vec<[(u32, u64, &[u8]); 2]> = piece.iter().map(Work::coins).collect();
+            let txs: Vec<_> = piece.iter().zip(&coins).map(|(w, coins)| w.mined(coins)).collect();
+            self.store.create_many(&txs, &mut self.verdicts);
+        }
+        self.all_good()
+    }
+
+    fn apply(&mut self, batch: &[Work]) -> Result<(), String> {
+        let txs: Vec<_> = batch.iter().map(Work::spending).collect();
+        self.store.commit_many(&POOL, &txs, &mut self.verdicts);
+        self.all_good()
+    }
+
+    fn coins(&mut self, hash: &mut StateHash) -> Result<(), String> {
+        self.store.for_each_coin(&mut |outpoint, coin: &Coin<'_>| hash.add(outpoint, coin));
+        Ok(())
+    }
+
+    fn resident_bytes(&mut self) -> Option<u64> {
+        Some(self.store.totals().resident_bytes)
+    }
+
+    fn reopen(&mut self) -> Result<Option<()>, String> {
+        Ok(None)
+    }
+}

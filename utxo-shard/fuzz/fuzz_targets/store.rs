@@ -1,0 +1,9 @@
+#![no_main]
+//! Any sequence of operations is answered as the reference answers.
+//!
+//! `cargo +nightly fuzz run store` in `utxo-shard`; the property itself is `bodies::store`.
+
+#[path = "../bodies.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::store(data));
