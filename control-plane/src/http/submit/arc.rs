@@ -11,7 +11,7 @@ use super::bodies::{self, BadBody};
 use super::counts::SubmitHttpCount;
 use super::finder::Whereabouts;
 use super::teranode::refusal;
-use super::{Api, Shared, json, media_type, retry_after};
+use super::{Api, Shared, json, look, media_type, retry_after};
 use crate::submit::{Outcome, SubmitError};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -168,16 +168,14 @@ pub async fn status(State(api): State<Shared>, Path(txid): Path<String>) -> Resp
         let what = "a transaction id is 64 hex digits".to_owned();
         return problem_response(&problem(400, None, what));
     };
-    let (finder, sought) = (api.clone(), txid);
-    let found = tokio::task::spawn_blocking(move || finder.find.find(&sought)).await;
-    let found = match found {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => {
+    let found = match look(&api, move |api| api.find.find(&txid)).await {
+        Some(Ok(found)) => found,
+        Some(Err(error)) => {
             tracing::error!(%txid, %error, "a transaction could not be looked up");
             let what = format!("looking it up failed: {error}");
             return problem_response(&problem(409, Some(&txid), what));
         }
-        Err(_) => {
+        None => {
             return problem_response(&problem(409, Some(&txid), "looking it up failed".into()));
         }
     };
@@ -229,15 +227,14 @@ async fn judge(api: &Shared, txs: Result<Vec<Bytes>, BadBody>) -> Result<Vec<Ans
         return Ok(outcomes.iter().map(|o| answer(o, None)).collect());
     }
     // A known one may be in a block, and finding it may read a file.
-    let finder = api.clone();
-    let found = tokio::task::spawn_blocking(move || {
+    let found = look(api, move |api| {
         let place = |o: &Outcome| match o.verdict {
-            TxVerdict::Known => finder.find.find(&o.txid).ok(),
+            TxVerdict::Known => api.find.find(&o.txid).ok(),
             _ => None,
         };
         outcomes.iter().map(|o| answer(o, place(o))).collect()
     });
-    found.await.map_err(|_| problem_response(&problem(409, None, "looking up failed".into())))
+    found.await.ok_or_else(|| problem_response(&problem(409, None, "looking up failed".into())))
 }
 
 fn turned_away(api: &Api, error: &SubmitError) -> Response {

@@ -28,6 +28,7 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use recent::Recent;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// What `/v1/policy` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +58,11 @@ struct Api {
     policy: StatedPolicy,
     counters: Arc<SubmitHttpCounters>,
     recent: Recent,
+    lookups: Semaphore,
 }
+
+/// Lookups of transactions at once, since each may hold a whole block; the next one waits.
+const LOOKUPS_MAX: usize = 4;
 
 type Shared = Arc<Api>;
 
@@ -68,7 +73,9 @@ pub fn router(
     policy: StatedPolicy,
     counters: Arc<SubmitHttpCounters>,
 ) -> Router {
-    let api = Api { submit, find: Box::new(find), policy, counters, recent: Recent::default() };
+    let (find, recent) = (Box::new(find), Recent::default());
+    let lookups = Semaphore::new(LOOKUPS_MAX);
+    let api = Api { submit, find, policy, counters, recent, lookups };
     Router::new()
         .route("/tx", post(teranode::tx))
         .route("/txs", post(teranode::txs))
@@ -87,6 +94,16 @@ impl Api {
         self.recent.note(&outcomes);
         Ok(outcomes)
     }
+}
+
+/// Runs what may read files where waiting for a disk is right; `None` if it panicked.
+async fn look<T: Send + 'static>(
+    api: &Shared,
+    what: impl FnOnce(&Api) -> T + Send + 'static,
+) -> Option<T> {
+    let _turn = api.lookups.acquire().await.ok()?;
+    let api = Arc::clone(api);
+    tokio::task::spawn_blocking(move || what(&api)).await.ok()
 }
 
 /// The media type of a request, without parameters, in lower case.
