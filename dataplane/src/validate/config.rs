@@ -59,7 +59,7 @@ pub struct Bounds {
     pub outbox_bytes: usize,
     /// Scripts that may wait for the slow lane.
     pub long_queue_max: usize,
-    /// Signatures collected before they are verified.
+    /// Signatures that can be collected; from half of them on they are verified.
     pub signatures_max: usize,
 }
 
@@ -88,7 +88,7 @@ impl Default for Bounds {
             large_items_max: 131_072,
             outbox_bytes: 1 << 20,
             long_queue_max: 1_024,
-            signatures_max: 32,
+            signatures_max: 64,
         }
     }
 }

@@ -444,8 +444,11 @@ impl Coordinator {
         if !self.batch.is_empty() {
             let since_ns = *self.batch_since_ns.get_or_insert(now_ns);
             let waited = now_ns.saturating_sub(since_ns) >= VERIFY_AFTER_NS;
-            if idle || waited || self.batch.len() * 2 >= self.cfg.bounds.signatures_max {
+            if idle || waited {
                 self.verify_batch();
+                worked = true;
+            } else if self.batch.len() * 2 >= self.cfg.bounds.signatures_max {
+                self.verify_whole_rounds();
                 worked = true;
             }
         }

@@ -17,6 +17,9 @@ use consensus::script::{
 use consensus::tx::TxView;
 use sigbatch::{Check, Signature};
 
+/// Signatures that the kernel verifies side by side.
+const ROUND: usize = 16;
+
 /// Where a locking script lies while it runs.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Script<'a> {
@@ -299,7 +302,29 @@ impl Coordinator {
 
     /// Verifies everything collected and judges the transactions that waited for it.
     pub fn verify_batch(&mut self) {
-        let checks = self.batch.checks();
+        self.verify_first(self.owners.len());
+        self.batch_since_ns = None;
+    }
+
+    /// Verifies as many inputs as fill whole rounds of the kernel; what is left over waits for company. (Half a round costs as
+    /// much as a whole one.)
+    pub fn verify_whole_rounds(&mut self) {
+        let most = self.batch.len() - self.batch.len() % ROUND;
+        let mut checks = 0;
+        let fits = |owner: &&Owner| {
+            checks += owner.checks as usize;
+            checks <= most
+        };
+        match self.owners.iter().take_while(fits).count() {
+            0 => self.verify_batch(),
+            inputs => self.verify_first(inputs),
+        }
+    }
+
+    /// Verifies the oldest `inputs` that are collected and judges the transactions that waited for them.
+    fn verify_first(&mut self, inputs: usize) {
+        let count = self.owners.iter().take(inputs).map(|owner| owner.checks as usize).sum();
+        let checks = &self.batch.checks()[..count];
         if checks.is_empty() {
             return;
         }
@@ -317,9 +342,7 @@ impl Coordinator {
         let counts = self.verifier.all_counts();
         self.counts.signatures_by_kernel = counts.by_kernel;
         self.counts.signatures_audited = counts.audited;
-        self.batch_since_ns = None;
-        self.batch.clear();
-        let inputs = self.owners.len();
+        self.batch.pop_front(count);
         let mut at = 0;
         // First all signs, then the judging, which may collect anew and write over `sig_verdicts`.
         for i in 0..inputs {

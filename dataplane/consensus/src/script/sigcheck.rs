@@ -137,6 +137,11 @@ impl SigBatch {
         self.checks.clear();
     }
 
+    /// Forgets the oldest `count` checks.
+    pub fn pop_front(&mut self, count: usize) {
+        self.checks.drain(..count);
+    }
+
     /// Forgets the checks from `len` on, for a run that is going to be made again.
     pub fn truncate(&mut self, len: usize) {
         self.checks.truncate(len);

@@ -286,6 +286,26 @@ fn a_signature_waits_for_company_but_no_longer_than_200_us() {
 }
 
 #[test]
+fn what_does_not_fill_a_round_waits_for_company() {
+    let mut w = World::new(1, 1);
+    w.nodes[0].begin_turn();
+    for n in 0..21 {
+        let coin = w.coin(n, 1_000, &p2pkh(1), 100);
+        let mut t = tx(&[coin], &[900]);
+        sign(&mut t, 0, 1, 1_000);
+        w.offer(&extended(&t, &[(1_000, &p2pkh(1))]));
+    }
+    for (now_ns, verified) in [(0, 16), (150_000, 16), (200_000, 21)] {
+        w.nodes[0].end_turn(false, now_ns);
+        assert_eq!(w.nodes[0].counts.signatures_batched, verified, "at {now_ns} ns");
+        w.nodes[0].begin_turn();
+    }
+    w.settle();
+    w.expect_clean();
+    assert_eq!(w.nodes[0].counts.of(TxVerdict::Accepted), 21);
+}
+
+#[test]
 fn a_batch_that_fills_is_verified_in_its_turn() {
     let mut w = World::new(1, 1);
     let most = Bounds::small().signatures_max;
