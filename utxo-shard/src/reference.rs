@@ -462,8 +462,14 @@ impl UtxoStore for Reference {
 
     fn set_mined(&mut self, block: u32, height: u32, runs: &[Run]) -> Verdict {
         let newest = self.blocks.last().map_or(0, |b| b.1);
-        let last = self.blocks.iter().flat_map(|b| &b.2).map(|run| run.to).max().unwrap_or(0);
-        let overlap = runs.iter().any(|run| run.from <= run.to && run.from <= last);
+        let mut mined: Vec<Run> = self.blocks.iter().flat_map(|b| b.2.iter().copied()).collect();
+        let mut overlap = false;
+        for run in runs.iter().filter(|run| run.from <= run.to) {
+            let meets =
+                |old: &Run| run.lane == old.lane && run.from <= old.to && old.from <= run.to;
+            overlap |= run.from == 0 || mined.iter().any(meets);
+            mined.push(*run);
+        }
         if block == 0 || height <= newest || self.is_connected(block).is_some() || overlap {
             return Verdict::Contradicts;
         }

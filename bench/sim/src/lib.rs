@@ -15,6 +15,9 @@
 //! and shows them to the auditor. A *plant* ([`plant`]) is a bug put into such a wire (a lost frag, a forged grant), so the
 //! tiles need no switches; a simulator that does not find its plants proves nothing.
 //!
+//! Other people's blocks, competing branches and reorganisations have a run of their own ([`reorg`]): the same machine, with the
+//! node's own conductor in the place of the chain.
+//!
 //! Read in this order: `options` (what is drawn), `machine` (what is built), `world` (what a step is), `workload` (what is
 //! sent), `auditor` (what must hold), `run` (from seed to result).
 
@@ -28,6 +31,7 @@ mod gate;
 mod machine;
 mod options;
 pub mod plant;
+pub mod reorg;
 mod run;
 mod script;
 #[cfg(test)]

@@ -49,6 +49,8 @@ pub struct Machine {
     pub control_validate: Vec<ExternalOut>,
     pub submit_validate: Vec<ExternalOut>,
     pub validate_verdict: Vec<ExternalIn>,
+    pub block_validate: Vec<ExternalOut>,
+    pub validate_block: Vec<ExternalIn>,
     pub control_shard: Vec<ExternalOut>,
     pub shard_control: Vec<ExternalIn>,
     pub control_pack: ExternalOut,
@@ -211,6 +213,7 @@ impl Machine {
         let mut v_control = v.external("control", 0).expect("an end is taken once");
         let mut submit = v.external("submit", 0).expect("an end is taken once");
         let mut verdict = v.external("verdict", 0).expect("an end is taken once");
+        let mut block = v.external("block", 0).expect("an end is taken once");
         let mut s_control = s.external("control", 0).expect("an end is taken once");
         let mut p_control = p.external("control", 0).expect("an end is taken once");
         let mut store = p.external("store", 0).expect("an end is taken once");
@@ -227,6 +230,8 @@ impl Machine {
             control_validate: outs(&mut v_control, "control_validate"),
             submit_validate: outs(&mut submit, "submit_validate"),
             validate_verdict: ins(&mut verdict, "validate_verdict"),
+            block_validate: outs(&mut block, "block_validate"),
+            validate_block: ins(&mut block, "validate_block"),
             control_shard: outs(&mut s_control, "control_shard"),
             shard_control: ins(&mut s_control, "shard_control"),
             control_pack: only(outs(&mut p_control, "control_pack")),
@@ -243,6 +248,7 @@ fn validate_table(o: &Options) -> Topology {
     t.external("control", 1);
     t.external("submit", 1);
     t.external("verdict", 1);
+    t.external("block", 1);
     t.external("shard", o.shards.into());
     if o.long {
         t.external("long", 1);
@@ -250,6 +256,7 @@ fn validate_table(o: &Options) -> Topology {
     t.tile::<Validate>(o.validators.into());
     //      link                depth          mtu           kind      producer          consumers
     t.link("control_validate",  o.depth,       64,           Lossless, one("control"),   each("validate"));
+    t.link("block_validate",    o.depth,       o.tx_bytes,   Lossless, one("block"),     each("validate")).arena(o.arena_bytes);
     t.link("shard_validate",    o.depth,       o.batch_bytes, Lossless, each("shard"),   each("validate")).window(o.depth).arena(o.arena_bytes);
     if o.long {
         t.link("long_validate", o.depth,       64,           Lossless, one("long"),      each("validate")).window(o.depth);
@@ -259,6 +266,7 @@ fn validate_table(o: &Options) -> Topology {
     if o.long {
         t.link("validate_long", o.burst_depth, o.tx_bytes,   Lossless, each("validate"), one("long")).arena(o.arena_bytes);
     }
+    t.link("validate_block",    VERDICTS,      VerdictFrag::LEN as u32, Lossless, each("validate"), one("block")).window(VERDICTS);
     t.link("validate_verdict",  VERDICTS,      VerdictFrag::LEN as u32, Lossless, each("validate"), one("verdict")).window(VERDICTS);
     t.cores(1);
     for i in 0..usize::from(o.validators) {

@@ -172,8 +172,9 @@ impl Coordinator {
                 _ => self.counts.replies_stale += 1,
             },
             InputVerdict::Busy { by } => {
-                // A hold of an older attempt of the same transaction ends by itself: never larger than itself.
-                if phase == Phase::Reserving && txid > by {
+                // The same transaction may come to the pool and in a block at once: then the block's attempt goes on.
+                let yields = txid > by || txid == by && self.slots[slot as usize].block == 0;
+                if phase == Phase::Reserving && yields {
                     self.wait_for(slot, vin, Phase::Watching);
                 }
             }
@@ -460,8 +461,10 @@ impl Coordinator {
             self.emit(&offer, verdict, detail, 0, fee_sat, txid, TxId::ZERO);
             (verdict, detail) = (TxVerdict::Known, 0);
         }
-        if committed {
-            self.counts.commits += 1;
+        let is_known = self.slots[slot as usize].block != 0 && from_pool;
+        if committed || is_known {
+            // Of a transaction that the pool has, the pool's spends stand: a second word about them could come when they are undone.
+            self.counts.commits += u64::from(committed);
             let s = &mut self.slots[slot as usize];
             s.phase = Phase::Leaving;
         } else {
