@@ -747,6 +747,79 @@ mod tests {
         assert_eq!(conformance::run(|| Box::new(engine(4))), 10);
     }
 
+    #[test]
+    fn a_full_shard_says_full_counts_it_and_serves_again_after_pruning() {
+        let mut store = Shards::new(&ShardConfig { slab_bytes: 1 << 17, ..config(0, 1) }, false);
+        let first = TxId([7; 32]);
+        let coins = [(0, 9, &[0x51][..])];
+        let base = MinedTx { txid: first, height: 10, coinbase: false, coins: &coins };
+        let mut out = Vec::new();
+        store.create_many(&[base], &mut out);
+        let ctx = Context { height: 501, ..Context::default() };
+        let mut last = OutPoint { txid: first, vout: 0 };
+        let mut decided = 0;
+        // A chain that takes all memory; then its block is connected, and pruning gives nearly all of it back.
+        for round in 1..4 {
+            let began = decided;
+            loop {
+                let tx = crate::testing::tx(&[last], &[5], decided as u32);
+                let (txid, raw) = (tx.txid(), tx.to_bytes());
+                out.clear();
+                store.commit_many(&ctx, &[Spending { txid, inputs: &[last], raw: &raw }], &mut out);
+                if !out[0].is_good() {
+                    break;
+                }
+                decided += 1;
+                last = OutPoint { txid, vout: 0 };
+            }
+            assert_eq!(out, [Verdict::Full], "after {decided}");
+            assert!(decided - began > 400, "{} in round {round}", decided - began);
+            assert_eq!(store.totals().full, u64::from(round));
+            store.shards[0].check();
+            let run = Run { lane: 0, from: began + 1, to: decided };
+            assert_eq!(store.set_mined(round, 500 + round, &[run]), Verdict::Done);
+            while store.prune_step(500 + round) {}
+            assert_eq!(store.totals().transactions, 1, "the end of the chain is left");
+            store.shards[0].check();
+        }
+    }
+
+    #[test]
+    fn a_record_of_very_many_outputs_is_pruned_in_pieces_and_gives_its_memory_back() {
+        let mut store = Shards::new(&ShardConfig { slab_bytes: 16 << 20, ..config(0, 1) }, false);
+        let coins: Vec<_> = (0..20_000).map(|vout| (vout, 9, &[0x51][..])).collect();
+        let txid = TxId([7; 32]);
+        let large = MinedTx { txid, height: 10, coinbase: false, coins: &coins };
+        let mut out = Vec::new();
+        store.create_many(&[large], &mut out);
+        let inputs: Vec<_> = (0..20_000).map(|vout| OutPoint { txid, vout }).collect();
+        let tx = crate::testing::tx(&inputs, &[5], 1);
+        let raw = tx.to_bytes();
+        let ctx = Context { height: 501, ..Context::default() };
+        store.commit_many(
+            &ctx,
+            &[Spending { txid: tx.txid(), inputs: &inputs, raw: &raw }],
+            &mut out,
+        );
+        assert!(out.iter().all(Verdict::is_good), "{out:?}");
+        let full = store.shards[0].totals().slab_used_bytes;
+        let run = Run { lane: 0, from: 1, to: 1 };
+        assert_eq!(store.set_mined(1, 501, &[run]), Verdict::Done);
+        let mut steps = 0;
+        while store.prune_step(501) {
+            steps += 1;
+            store.shards[0].check();
+        }
+        assert!(steps > 70, "{steps} steps of 512 outputs, looked at and then freed");
+        assert!(store.shards[0].has_work(), "its extents are freed by steps too");
+        while store.shards[0].step() {
+            store.shards[0].check();
+        }
+        assert_eq!(store.totals().transactions, 1);
+        let left = store.shards[0].totals().slab_used_bytes;
+        assert!(left < 1000, "{left} of {full} bytes are left");
+    }
+
     proptest! {
         #[test]
         fn any_program_gives_the_reference_s_answers(

@@ -163,6 +163,8 @@ pub struct Shard {
     pub(crate) overruled: (u32, u64),
     pub(crate) announced_max: u64,
     pub(crate) watched_max: u64,
+    /// A record of many outputs that is being pruned: where to go on, and whether its outputs are being freed already.
+    pub(crate) pruning: Option<(TxId, u32, bool)>,
     /// Rule sets that records were verified under; records hold a number of one. Zero stands for none, and for all
     /// that found no place.
     pub(crate) rule_sets: [u32; RULE_SETS_MAX],
@@ -199,6 +201,7 @@ impl Shard {
             overruled: (0, 0),
             announced_max: u64::from(config.announced_max),
             watched_max: u64::from(config.watched_max),
+            pruning: None,
             rule_sets: [u32::MAX; RULE_SETS_MAX],
             rule_sets_used: 0,
         }

@@ -22,6 +22,14 @@ pub struct PruneStep {
     pub pruned: u32,
 }
 
+/// What became of one record.
+enum Pruned {
+    Dropped,
+    Kept,
+    /// More of its outputs are to be looked at.
+    Later,
+}
+
 impl Shard {
     /// One bounded step of the eviction of an unmined transaction, at its home, from output `from_vout` on (0 at first).
     pub fn evict(&mut self, txid: &TxId, from_vout: u32, to: &mut impl Outbox) -> EvictStep {
@@ -222,7 +230,8 @@ impl Shard {
         }
     }
 
-    /// Drops records from index place `from` on that are mined and spent out at `height` or below; looks at `most` places.
+    /// Drops records from index place `from` on that are mined and spent out at `height` or below; looks at `most` places, or at
+    /// [`OUTPUTS_PER_STEP`] outputs of a record that has more.
     pub fn prune(&mut self, from: usize, most: usize, height: u32) -> PruneStep {
         let places = self.table.index.places();
         let mut at = from;
@@ -232,60 +241,87 @@ impl Shard {
                 return PruneStep { next: None, pruned };
             }
             let handle = self.table.index.at(at);
-            if handle != crate::slab::NONE && self.is_prunable(Rec(handle), height) {
-                self.drop_spent_out(Rec(handle));
-                pruned += 1;
-                // What stood behind it may have moved here.
-            } else {
+            if handle == crate::slab::NONE || !self.may_prune(Rec(handle), height) {
                 at += 1;
+                continue;
+            }
+            match self.prune_record(Rec(handle), height) {
+                // What stood behind it may have moved here.
+                Pruned::Dropped => pruned += 1,
+                Pruned::Kept => at += 1,
+                Pruned::Later => return PruneStep { next: Some(at), pruned },
             }
         }
         PruneStep { next: (at < places).then_some(at), pruned }
     }
 
-    fn is_prunable(&self, rec: Rec, height: u32) -> bool {
-        if !self.table.is(rec, flag::LIVE)
-            || self.table.unspent(rec) > 0
-            || self.table.waiting(rec) > 0
-            || self.mined_height(rec).is_none_or(|h| h > height)
-            || self.table.outputs(rec) > OUTPUTS_PER_STEP
-        {
-            return false;
+    /// What can be said of a record without looking at its outputs.
+    fn may_prune(&self, rec: Rec, height: u32) -> bool {
+        self.table.is(rec, flag::LIVE)
+            && self.table.unspent(rec) == 0
+            && self.table.waiting(rec) == 0
+            && self.mined_height(rec).is_some_and(|h| h <= height)
+    }
+
+    /// A record of many outputs takes several calls: all are looked at first, then all are freed, each looked at again.
+    fn prune_record(&mut self, rec: Rec, height: u32) -> Pruned {
+        let txid = self.table.txid(rec);
+        let outputs = self.table.outputs(rec);
+        let small = outputs <= OUTPUTS_PER_STEP;
+        let begun = self.pruning.filter(|under_way| under_way.0 == txid);
+        let (_, first, dropping) = begun.unwrap_or((txid, 0, false));
+        let end = outputs.min(first.saturating_add(OUTPUTS_PER_STEP));
+        self.pruning = None;
+        if !(first..end).all(|vout| self.is_output_prunable(rec, vout, height)) {
+            return Pruned::Kept;
         }
-        (0..self.table.outputs(rec)).all(|vout| {
-            let bits = self.table.output(rec, vout);
-            if bits & out::COIN == 0 {
-                return true;
+        if dropping || small {
+            for vout in first..end {
+                self.drop_output(rec, vout);
             }
-            let claim = self.table.claim(rec, vout);
-            let spent_at = self.claim_height(claim);
-            bits & out::HELD == 0 && spent_at.is_some_and(|h| h <= height)
-        })
+        }
+        if end < outputs {
+            self.pruning = Some((txid, end, dropping));
+            return Pruned::Later;
+        }
+        if !dropping && !small {
+            self.pruning = Some((txid, 0, true));
+            return Pruned::Later;
+        }
+        self.totals.transactions -= 1;
+        self.counts.pruned += 1;
+        self.table.remove(rec);
+        Pruned::Dropped
+    }
+
+    fn is_output_prunable(&self, rec: Rec, vout: u32, height: u32) -> bool {
+        let bits = self.table.output(rec, vout);
+        if bits & out::COIN == 0 {
+            return true;
+        }
+        let spent_at = self.claim_height(self.table.claim(rec, vout));
+        bits & out::HELD == 0 && spent_at.is_some_and(|h| h <= height)
+    }
+
+    /// Frees the claims and the script of a spent output, which is no coin from then on.
+    fn drop_output(&mut self, rec: Rec, vout: u32) {
+        if self.table.output(rec, vout) & out::COIN == 0 {
+            return;
+        }
+        let mut claim = self.table.claim(rec, vout);
+        while claim.is_some() {
+            let prior = self.table.prior(claim);
+            self.table.free_claim(claim);
+            claim = prior;
+        }
+        self.table.free_script(rec, vout);
+        self.table.write_blank(rec, vout);
     }
 
     /// Height at which the spender behind a claim is mined on this chain.
     fn claim_height(&self, claim: Claim) -> Option<u32> {
         let block = self.table.claim_block(claim);
         self.mined.height_of_block(block).or_else(|| self.claim_pool_height(claim))
-    }
-
-    fn drop_spent_out(&mut self, rec: Rec) {
-        for vout in 0..self.table.outputs(rec) {
-            let bits = self.table.output(rec, vout);
-            if bits & out::COIN == 0 {
-                continue;
-            }
-            let mut claim = self.table.claim(rec, vout);
-            while claim.is_some() {
-                let prior = self.table.prior(claim);
-                self.table.free_claim(claim);
-                claim = prior;
-            }
-            self.table.free_script(rec, vout);
-        }
-        self.totals.transactions -= 1;
-        self.counts.pruned += 1;
-        self.table.remove(rec);
     }
 
     /// Whether a transaction's outputs can be seen from a context; for tests and tools.
