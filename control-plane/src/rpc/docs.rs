@@ -38,6 +38,8 @@ password as HTTP basic authentication. Submitting transactions (`sendrawtransact
 changes nothing that the rules do not allow. Everything else needs them. The listener is on the loopback address by default; the
 password is not encrypted on the way, so put a TLS proxy in front of any other address.
 
+While a starting node rebuilds its coins from the blocks, every call but `help`, `stop` and `uptime` fails with -28.
+
 ";
 
 const DIFFERENCES: &str = "

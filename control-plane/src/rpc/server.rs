@@ -103,9 +103,15 @@ fn row(call: &Call) -> Result<&'static Method, RpcError> {
     method(name).ok_or_else(|| RpcError::new(code::METHOD_NOT_FOUND, "Method not found"))
 }
 
+/// Calls that need no chain.
+const EARLY: [&str; 3] = ["help", "stop", "uptime"];
+
 /// Does one call.
 async fn dispatch(rpc: &Arc<Rpc>, call: Call) -> Answer {
     let row = row(&call)?;
+    if !rpc.service.chain.is_ready() && !EARLY.contains(&row.name) {
+        return Err(RpcError::new(code::IN_WARMUP, "Verifying blocks..."));
+    }
     match row.run {
         Run::Now(run) => run(rpc, &Args::parse(row, &call.params)?),
         Run::Later(run) => run(Arc::clone(rpc), Args::parse(row, &call.params)?).await,
@@ -124,7 +130,8 @@ async fn dispatch(rpc: &Arc<Rpc>, call: Call) -> Answer {
 async fn batch(rpc: &Arc<Rpc>, calls: Vec<Call>) -> Vec<u8> {
     let mut out = vec![b'['];
     let mut calls = calls.into_iter().peekable();
-    let sends = |call: &Call| call.method.as_deref() == Ok("sendrawtransaction");
+    let ready = rpc.service.chain.is_ready();
+    let sends = |call: &Call| ready && call.method.as_deref() == Ok("sendrawtransaction");
     let put = |out: &mut Vec<u8>, id: &[u8], answer: &Answer| {
         if out.len() > 1 {
             out.push(b',');

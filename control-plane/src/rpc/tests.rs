@@ -58,6 +58,9 @@ impl Bed {
         };
         let (chain, thread) = open(options, engine).expect("a chain");
         let thread = thread.spawn().expect("a thread");
+        while !chain.is_ready() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
         let counters = node.counters_reader();
         let service = Service { submit, chain, pool, params, clock, stop, counters };
         let rpc = Arc::new(Rpc::new(service, Bounds { batch_max: 100, calls_max: 8 }));
