@@ -8,6 +8,7 @@ use consensus::params::Network;
 use serde_json::Value;
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -122,6 +123,48 @@ impl DataDir {
 impl Drop for DataDir {
     fn drop(&mut self) {
         self.withdraw();
+    }
+}
+
+/// The folder of a node's link files; it goes away with the node.
+#[derive(Debug)]
+pub struct LinkDir {
+    path: PathBuf,
+}
+
+impl LinkDir {
+    /// Creates it. Its name follows from the data directory, so a run after a kill takes it over.
+    pub fn create(config: &crate::config::Config, data: &Path) -> Result<Self, DataDirError> {
+        let shm = || PathBuf::from("/dev/shm");
+        let base = config.node.link_dir.clone().unwrap_or_else(shm);
+        let fail = |doing, path: &Path| {
+            let path = path.to_owned();
+            move |source| DataDirError::File { doing, path, source }
+        };
+        let data = data.canonicalize().map_err(fail("resolving", data))?;
+        let digest = consensus::hash::sha256(data.as_os_str().as_bytes());
+        let path = base.join(format!("metanode-{}", hex::encode(&digest[..8])));
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(fail("emptying", &path)(error));
+            }
+            _ => {}
+        }
+        let created = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        created.map_err(fail("creating", &path))?;
+        Ok(Self { path })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for LinkDir {
+    fn drop(&mut self) {
+        // Who still maps a link keeps it.
+        let _ = std::fs::remove_dir_all(&self.path);
     }
 }
 

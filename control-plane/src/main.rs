@@ -4,7 +4,7 @@
 
 use clap::{Parser, Subcommand};
 use control_plane::{
-    config, demo, hw, load, run, top, topo, utxo, verify_block, verify_sigs, version,
+    config, demo, dump, hw, load, run, top, topo, utxo, verify_block, verify_sigs, version,
 };
 use std::process::ExitCode;
 
@@ -25,6 +25,7 @@ enum Command {
     Run(run::RunArgs),
     Config(config::ConfigArgs),
     Top(top::TopArgs),
+    Dump(dump::DumpArgs),
     Version(version::VersionArgs),
     Demo(demo::DemoArgs),
     VerifyBlock(verify_block::VerifyBlockArgs),
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::main(&args),
         Command::Config(args) => config::main(&args),
         Command::Top(args) => top::main(&args),
+        Command::Dump(args) => dump::main(&args),
         Command::Version(args) => version::main(&args),
         Command::Demo(args) => demo::main(&args),
         Command::VerifyBlock(args) => verify_block::main(&args),

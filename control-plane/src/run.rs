@@ -4,11 +4,17 @@
 //! plane, the chain, the interfaces; `node.json` in the network's folder appears when all of them serve. SIGINT and SIGTERM end it in the
 //! reverse order; a second one ends the process at once. SIGHUP reads `log.level` again.
 
+use crate::chain::{self, ChainError, ChainOptions, Ended};
 use crate::config::{self, Config, Flags, Loaded};
-use crate::datadir::{DataDir, DataDirError};
+use crate::datadir::{DataDir, DataDirError, LinkDir};
+use crate::http::ops::Readiness;
+use crate::http::submit::StatedPolicy;
+use crate::interfaces::{Bound, InterfaceError};
 use crate::logs::Logs;
 use crate::memory::{self, Division, MemoryError};
 use crate::node::{Node, NodeError, NodeOptions};
+use crate::service::{NodeClock, Service, Stop};
+use crate::submit::{self, Gate, SubmitLimits};
 use crate::topology::Ingest;
 use crate::{hw, signals, top};
 use clap::Args;
@@ -26,6 +32,13 @@ use tokio::signal::unix::{SignalKind, signal};
 const API_THREADS: usize = 2;
 /// How old the links' counters are that `metanode top` shows.
 const MONITOR_EVERY: Duration = Duration::from_millis(200);
+
+/// How soon a ready chain is noticed.
+const READY_EVERY: Duration = Duration::from_millis(10);
+/// Between two lines of progress.
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+/// The part that readiness waits for.
+const CHAIN: &str = "chain";
 
 /// Runs a node until it is told to stop
 #[derive(Args, Debug)]
@@ -47,6 +60,15 @@ pub enum RunError {
     /// The layout.
     #[error("{0}")]
     Layout(String),
+    /// The chain.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// A listener.
+    #[error(transparent)]
+    Interface(#[from] InterfaceError),
+    /// A defect.
+    #[error("the chain's thread panicked; its last words are above")]
+    Panic,
     /// The memory.
     #[error(transparent)]
     Memory(#[from] MemoryError),
@@ -98,44 +120,168 @@ fn run(flags: &Flags, loaded: &Loaded, logs: &Logs) -> Result<(), RunError> {
         "metanode {} starts",
         env!("CARGO_PKG_VERSION")
     );
-    let system = |doing| move |source| RunError::System { doing, source };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(API_THREADS)
         .thread_name("api")
         .enable_all()
         .build()
         .map_err(system("starting the threads of the interfaces"))?;
+    let _inside = runtime.enter();
+    let ports = Bound::take(config)?;
     let placed = placed(config)?;
     let cores = placed.as_ref().map_or_else(|| config::cores(config), |p| p.cores.len());
-    let layout = Layout::for_cores(cores);
-    let division = memory::division(config, &layout)?;
+    let division = memory::division(config, &Layout::for_cores(cores))?;
     for line in division.to_string().lines() {
         tracing::info!("{line}");
     }
-    let node = Node::boot(options(config, &data, &division, cores, placed.as_ref())?)?;
-    for line in node.describe() {
-        tracing::info!("{line}");
-    }
-    let monitor = node.monitor();
-    data.write(top::LAYOUT_FILE, &serde_json::to_value(monitor.layout()).unwrap_or_default())?;
-    runtime.spawn(publish(monitor));
-    data.announce(&json!({
+    let links = config.node.map_links.then(|| LinkDir::create(config, data.path())).transpose()?;
+    let mut up = Up::boot(config, &data, &division, cores, placed.as_ref(), links.as_ref())?;
+    let readiness = Readiness::new();
+    readiness.block(CHAIN, "the coins are being rebuilt from the blocks");
+    let cookie = config.rpc.cookie_file.clone();
+    let cookie = cookie.unwrap_or_else(|| data.path().join(crate::rpc::auth::COOKIE_FILE));
+    let serving =
+        ports.serve(config, &division, &cookie, up.policy, &up.service, readiness.clone());
+    let serving = match serving {
+        Ok(serving) => serving,
+        Err(error) => {
+            up.down()?;
+            return Err(error.into());
+        }
+    };
+    let mut told = json!({
         "pid": std::process::id(),
         "version": env!("CARGO_PKG_VERSION"),
         "network": config.node.network.name(),
-    }))?;
+        "listen": serving.addresses,
+        "cookie_file": serving.cookie_file,
+        "link_dir": links.as_ref().map(LinkDir::path),
+        "ready": false,
+    });
+    let layout = serde_json::to_value(up.monitor.layout()).unwrap_or_default();
+    data.write(top::LAYOUT_FILE, &layout)?;
+    data.announce(&told)?;
+    runtime.spawn(publish(up.monitor.clone()));
+    tracing::info!(
+        submit = %told["listen"]["submit"].as_str().unwrap_or_default(),
+        rpc = %told["listen"]["rpc"].as_str().unwrap_or_default(),
+        ops = %told["listen"]["ops"].as_str().unwrap_or_default(),
+        "listening"
+    );
     runtime.spawn_blocking(move || {
         advise(&placed.map_or_else(|| hw::demand_here(cores), |placed| placed.demand));
     });
-    tracing::info!(started_ms = began.elapsed().as_millis() as u64, "ready");
-    let wait = wait_for_the_end(flags, logs, &stopped);
-    runtime.block_on(wait).map_err(system("listening for signals"))?;
+    runtime
+        .block_on(async {
+            tokio::select! {
+                () = until_ready(&up.service, &readiness) => {
+                    told["ready"] = true.into();
+                    if let Err(error) = data.announce(&told) {
+                        tracing::error!("{error}");
+                    }
+                    tracing::info!(started_ms = began.elapsed().as_millis() as u64, "ready");
+                    wait_for_the_end(flags, logs, &stopped, &up.service.stop).await
+                }
+                ended = wait_for_the_end(flags, logs, &stopped, &up.service.stop) => ended,
+            }
+        })
+        .map_err(system("listening for signals"))?;
     let began = Instant::now();
     tracing::info!("stopping");
     data.withdraw();
-    node.shutdown()?;
+    up.service.stop.request();
+    up.gate.close();
+    let ended = up.down();
+    runtime.block_on(serving.ended());
+    ended?;
     tracing::info!(stopped_ms = began.elapsed().as_millis() as u64, "stopped");
     Ok(())
+}
+
+/// What was tried, for errors of the system.
+fn system(doing: &'static str) -> impl Fn(std::io::Error) -> RunError {
+    move |source| RunError::System { doing, source }
+}
+
+/// The machine behind the listeners.
+struct Up {
+    service: Service,
+    policy: StatedPolicy,
+    monitor: Monitor,
+    gate: Gate,
+    /// The chain's thread; it owns the data plane.
+    chain: Option<std::thread::JoinHandle<Ended<Node>>>,
+}
+
+impl Up {
+    /// Data plane, gate, chain, in this order.
+    fn boot(
+        config: &Config,
+        data: &DataDir,
+        division: &Division,
+        cores: usize,
+        placed: Option<&hwconfig::plan::Layout>,
+        links: Option<&LinkDir>,
+    ) -> Result<Self, RunError> {
+        let clock = NodeClock::new();
+        let mut options = options(config, data, division, cores, placed, links)?;
+        options.clock = clock.clone();
+        let policy = StatedPolicy::from(&options.policy);
+        let params = Arc::new(options.params.clone());
+        let mut node = Node::boot(options)?;
+        for line in node.describe() {
+            tracing::info!("{line}");
+        }
+        let (monitor, counters) = (node.monitor(), node.counters_reader());
+        let pool = node.pool().expect("a node that runs keeps its pool");
+        let ends =
+            node.take_submit().expect("a node that runs takes from outside, and we ask once");
+        let limits = SubmitLimits {
+            bytes_max: division.bodies_bytes,
+            tx_bytes_max: policy.tx_bytes_max,
+            ..SubmitLimits::default()
+        };
+        let (submit, gate) =
+            submit::start(ends, limits).map_err(system("starting the gate's thread"))?;
+        let stop = Stop::new();
+        let options = ChainOptions {
+            directory: data.path().to_owned(),
+            params: Arc::clone(&params),
+            clock: clock.clone(),
+            stop: stop.clone(),
+            pool: pool.clone(),
+            block_bytes_max: config.chain.block_bytes_max.0,
+        };
+        let (chain, thread) = chain::open(options, node)?;
+        let thread = thread.spawn().map_err(system("starting the chain's thread"))?;
+        let service = Service { submit, chain, pool, params, clock, stop, counters };
+        Ok(Self { service, policy, monitor, gate, chain: Some(thread) })
+    }
+
+    /// Ends everything; what was being worked on is finished first.
+    fn down(&mut self) -> Result<(), RunError> {
+        self.service.stop.request();
+        self.gate.close();
+        let Some(thread) = self.chain.take() else { return Ok(()) };
+        let Ok(Ended { engine, failure }) = thread.join() else { return Err(RunError::Panic) };
+        engine.shutdown()?;
+        failure.map_or(Ok(()), |error| Err(error.into()))
+    }
+}
+
+/// Until the coins are those of the best chain; says now and then how far it is.
+async fn until_ready(service: &Service, readiness: &Readiness) {
+    let mut said = Instant::now();
+    while !service.chain.is_ready() {
+        tokio::time::sleep(READY_EVERY).await;
+        if said.elapsed() >= PROGRESS_EVERY {
+            said = Instant::now();
+            let (at, of) = (service.chain.tip().height, service.chain.best_header().height);
+            readiness.block(CHAIN, format!("the coins are rebuilt up to block {at} of {of}"));
+            tracing::info!(height = at, of, "rebuilding the coins from the blocks");
+        }
+    }
+    readiness.clear(CHAIN);
 }
 
 /// Copies the links' counters to where `metanode top` reads them, as long as the runtime lives.
@@ -180,6 +326,7 @@ fn options(
     division: &Division,
     cores: usize,
     placed: Option<&hwconfig::plan::Layout>,
+    links: Option<&LinkDir>,
 ) -> Result<NodeOptions, RunError> {
     let mut options = NodeOptions::new(ChainParams::of(config.node.network), Ingest::Control);
     // Keys of tables and of the partition: nobody outside may guess them.
@@ -192,6 +339,7 @@ fn options(
         options.cpus = hw::processors(placed).map_err(RunError::Layout)?;
     }
     options.directory = Some(data.path().to_owned());
+    options.link_directory = links.map(|links| links.path().to_owned());
     options.metrics_file = Some(data.path().join(top::WORDS_FILE));
     options.arenas = division.arenas;
     options.bounds = division.bounds;
@@ -204,11 +352,12 @@ fn options(
     Ok(options)
 }
 
-/// Until SIGINT or SIGTERM; SIGHUP on the way reads the log's levels again.
+/// Until SIGINT, SIGTERM or somebody's request; SIGHUP on the way reads the log's levels again.
 async fn wait_for_the_end(
     flags: &Flags,
     logs: &Logs,
     stopped: &Arc<AtomicBool>,
+    stop: &Stop,
 ) -> std::io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -216,6 +365,7 @@ async fn wait_for_the_end(
     // One may have come while the node was starting.
     while !stopped.load(Ordering::Relaxed) {
         tokio::select! {
+            () = stop.requested() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             _ = terminate.recv() => return Ok(()),
             _ = hang_up.recv() => reread(flags, logs),

@@ -234,3 +234,113 @@ fn a_planned_layout_binds_each_core_to_its_processor_and_the_host_is_checked_at_
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(said.contains("core 0 of the layout runs") && !refused.status.success(), "{said}");
 }
+
+#[test]
+fn the_commands_of_the_page_about_running_a_node_do_what_it_says() {
+    const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operate/running.md");
+    let page = std::fs::read_to_string(PAGE).expect("the page");
+    let blocks = page.split("```sh\n").skip(1);
+    let script: String = blocks.filter_map(|rest| rest.split("```").next()).collect();
+    assert!(script.lines().count() > 20, "{script}");
+    let port = |_| {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        socket.local_addr().expect("bound").port()
+    };
+    let [submit, rpc, ops] = [0, 1, 2].map(port);
+    let script =
+        [(8833, submit), (8545, rpc), (9545, ops)].iter().fold(script, |text, (was, is)| {
+            text.replace(&format!("127.0.0.1:{was}"), &format!("127.0.0.1:{is}"))
+        });
+    let home = tempfile::tempdir().expect("a folder");
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_metanode"));
+    let folder = binary.parent().expect("a folder").display();
+    let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
+    let script = format!("set -eu\ntrap 'kill -9 $! 2>/dev/null || true' EXIT\n{script}");
+    let out = std::process::Command::new("timeout")
+        .args(["-s", "KILL", "120", "bash", "-c", &script])
+        .current_dir(home.path())
+        .env("HOME", home.path())
+        .env("PATH", path)
+        .env("METANODE_SUBMIT_LISTEN", format!("127.0.0.1:{submit}"))
+        .env("METANODE_RPC_LISTEN", format!("127.0.0.1:{rpc}"))
+        .env("METANODE_OPS_LISTEN", format!("127.0.0.1:{ops}"))
+        .output()
+        .expect("bash runs");
+    let text = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
+    let log = std::fs::read_to_string(home.path().join("metanode.log")).unwrap_or_default();
+    assert!(out.status.success(), "{text}\n{log}");
+    assert!(log.contains("log levels were read again"), "{log}");
+}
+
+#[test]
+fn a_dump_of_a_link_counts_what_it_writes_and_what_it_loses() {
+    let mut node = RunningNode::start(&["--map-links=true"]);
+    let directory = node.directory().to_str().expect("UTF-8").to_owned();
+    let file = node.directory().join("link.pcap");
+    let out = file.to_str().expect("UTF-8").to_owned();
+    let dump = |link: &str, seconds: &str| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_metanode"))
+            .args(["dump", "--json", "--link", link, "--out", &out, "--seconds", seconds])
+            .args(["--data-dir", &directory])
+            .output()
+            .expect("it runs")
+    };
+    let refused = dump("nosuch:0", "1");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        said.contains("there is no link nosuch:0") && said.contains("control_pack:0"),
+        "{said}"
+    );
+
+    let mining = std::thread::scope(|scope| {
+        let dumping = scope.spawn(|| dump("control_pack:0", "3"));
+        std::thread::sleep(Duration::from_millis(700));
+        let body = r#"{"method":"generate","params":[5]}"#;
+        let answer = http(node.address("rpc"), &node.cookie(), body);
+        assert!(answer.contains("\"error\":null"), "{answer}");
+        dumping.join().expect("no panic")
+    });
+    assert!(mining.status.success(), "{}", String::from_utf8_lossy(&mining.stderr));
+    let object: serde_json::Value = serde_json::from_slice(&mining.stdout).expect("one object");
+    let number = |key: &str| object[key].as_u64().unwrap_or_else(|| panic!("no {key}: {object}"));
+    assert!(number("frags") >= 10, "a candidate and a mined block at least, five times: {object}");
+    assert_eq!((number("lost"), number("malformed")), (0, 0), "{object}");
+    let bytes = std::fs::metadata(&file).expect("written").len();
+    assert_eq!(bytes, 24 + number("frags") * 40 + number("bytes"));
+    let links = node.info["link_dir"].as_str().expect("told").to_owned();
+    assert!(std::path::Path::new(&links).exists());
+    node.stop();
+    assert!(!std::path::Path::new(&links).exists(), "they go away with the node");
+}
+
+/// One POST, by hand; the answer with its head.
+fn http(address: &str, cookie: &str, body: &str) -> String {
+    use base64::Engine;
+    use std::io::{Read, Write};
+    let auth = base64::engine::general_purpose::STANDARD.encode(cookie);
+    let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Basic {auth}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_with_the_flag_that_chooses_another() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    for listener in ["submit", "rpc", "ops"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let args = [format!("--{listener}-listen"), address.clone()];
+        let refused = command(folder.path(), &args).output().expect("it runs");
+        assert_eq!(refused.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(said.contains(&format!("listening on {address}")), "{said}");
+        assert!(said.contains(&format!("--{listener}-listen")), "{said}");
+    }
+}

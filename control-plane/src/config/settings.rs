@@ -140,6 +140,11 @@ settings! {
         /// A layout printed by `metanode hw plan --json`: which core runs on which processor. Left out: the first processors this
         /// process may use, where there are enough of them.
         layout: Option<PathBuf> = "",
+        /// Whether links live in files, so that `metanode dump` can read them while the node runs. Leave it off where every
+        /// microsecond counts: file pages are small, and payload areas are then walked round instead of staying in the cache.
+        map_links: bool = "false",
+        /// Where those files lie, in a folder of this process; a tmpfs, or the disk is written to. Left out: /dev/shm.
+        link_dir: Option<PathBuf> = "",
     }
     /// Log lines, on stderr. SIGHUP makes a running node read the level again.
     log: LogSettings {
@@ -154,8 +159,6 @@ settings! {
         listen: SocketAddr = "127.0.0.1:8833",
         /// Most bytes of one request's body; more is 413.
         body_bytes_max: Size = "32M",
-        /// Most transactions of one request; more is 413.
-        txs_max: usize = "1024",
         /// Most connections at once; one more is closed at the door.
         connections_max: usize = "256",
         /// How long the headers of a request may take to arrive.
@@ -199,6 +202,11 @@ settings! {
         header_timeout: Duration = "10s",
         /// How long its body may take.
         body_timeout: Duration = "10s",
+    }
+    /// Blocks.
+    chain: ChainSettings {
+        /// Largest block that is taken; 0 for no limit. (SV Node: `-excessiveblocksize`)
+        block_bytes_max: Size = "4G",
     }
     /// What is accepted into the pool. Blocks are judged by the rules of the network alone.
     policy: PolicySettings {

@@ -56,6 +56,8 @@ pub struct NodeOptions {
     pub cpus: Vec<usize>,
     /// Bytes of the links' arenas.
     pub arenas: topology::Arenas,
+    /// A directory for one file a link, which other processes may look at, best on a tmpfs; `None`: memory of this process.
+    pub link_directory: Option<PathBuf>,
     /// A file for the counters, which other processes may look at.
     pub metrics_file: Option<PathBuf>,
     /// Most transactions a shard holds.
@@ -84,6 +86,7 @@ impl NodeOptions {
             store: true,
             cpus: Vec::new(),
             arenas: topology::Arenas::default(),
+            link_directory: None,
             metrics_file: None,
             shard_transactions_max: 1 << 22,
             shard_slab_bytes: 4 << 30,
@@ -110,6 +113,7 @@ impl Node {
         let partition = Partition::new(secret, shards, layout.validate.len() as u16);
         let build = BuildOptions {
             seed: options.seed,
+            directory: options.link_directory.clone(),
             metrics_file: options.metrics_file.clone(),
             ..BuildOptions::default()
         };

@@ -51,7 +51,7 @@ impl RunningNode {
             let text = std::fs::read_to_string(&file).unwrap_or_default();
             let info: Value = serde_json::from_str(&text).unwrap_or_default();
             // A file of the process before may still be there.
-            if info["pid"] == pid {
+            if info["pid"] == pid && info["ready"] == true {
                 self.info = info;
                 return;
             }

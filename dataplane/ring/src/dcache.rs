@@ -56,7 +56,8 @@ impl Area {
         let count = size.div_ceil(8);
         assert!(offset + count as u64 * 8 <= self.ring_bytes, "payload outside its ring");
         // SAFETY: in bounds by the assert; `offset` is a multiple of 64 and the ring starts on a page, so the words are
-        // aligned; on a `Tap` link, the only kind that comes here, these bytes are accessed as atomics only.
+        // aligned. On a `Tap` link these bytes are accessed as atomics only; on another kind only a spy comes here, whose
+        // producer is in another process, so that no access of this program to these bytes is anything but atomic.
         unsafe { slice::from_raw_parts(self.ring.add(offset as usize).cast().as_ptr(), count) }
     }
 }

@@ -83,6 +83,18 @@ impl Link {
         Ok(Tap::new(&self.region))
     }
 
+    /// A reader that nobody waits for, of a link of any kind in another process's file: a tap on what was not made to be tapped.
+    ///
+    /// It copies, then looks at the line again. A file's payload ring is never rewound and has two slots more than lines, so the
+    /// payload of a frag whose line stands has not been written over. Frags in the arena are passed over (`Tap::large`): their
+    /// bytes are freed with the last credit, which no line tells.
+    pub fn spy(&self) -> Result<Tap, LinkError> {
+        if !self.region.is_shared() {
+            return Err(self.no_end("spy", "it lies in the memory of one process"));
+        }
+        Ok(Tap::new(&self.region))
+    }
+
     /// A view of the counters, for monitors.
     pub fn observer(&self) -> Observer {
         Observer::new(&self.region)

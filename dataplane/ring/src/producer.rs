@@ -366,7 +366,9 @@ impl Producer {
         if self.arena.len() != 0 {
             self.arena.release(slowest.map(|s| s.fseq));
         }
-        if self.credits.is_drained() && !self.prepared && self.kind != Kind::Tap {
+        // In a file the payload ring is walked round, so that a spy can tell from a line what still lies there.
+        let private = self.kind != Kind::Tap && !self.lines.region().is_shared();
+        if private && !self.prepared && self.credits.is_drained() {
             self.payload.rewind();
         }
         self.credits.cached()

@@ -132,6 +132,8 @@ const _: () = assert!(size_of::<Line>() as u64 == LINE_BYTES);
 /// A mapped, initialised link.
 #[derive(Debug)]
 pub(crate) struct Region {
+    /// Lies in a file, where other processes may be looking.
+    shared: bool,
     base: NonNull<u8>,
     layout: Layout,
     spec: LinkSpec,
@@ -153,7 +155,7 @@ impl Region {
             .no_reserve_swap()
             .map_anon()
             .map_err(|source| os("map memory", &spec.name, source))?;
-        Ok(Self::create(map, spec, layout))
+        Ok(Self::create(map, spec, layout, false))
     }
 
     /// A region in a new file. A file of that name is unlinked first: who still maps it keeps the old one.
@@ -175,7 +177,7 @@ impl Region {
             .map_err(|source| os("create the file", &link, source))?;
         file.set_len(layout.total_bytes).map_err(|source| os("size the file", &link, source))?;
         let map = map_file(&file, layout.total_bytes, &link)?;
-        Ok(Self::create(map, spec, layout))
+        Ok(Self::create(map, spec, layout, true))
     }
 
     /// A region somebody else created in a file.
@@ -206,11 +208,11 @@ impl Region {
         if layout.total_bytes != bytes {
             return Err(mismatch("size in bytes", bytes, layout.total_bytes));
         }
-        Ok(Self::adopt(map, spec, layout))
+        Ok(Self::adopt(map, spec, layout, true))
     }
 
-    fn create(map: MmapMut, spec: &LinkSpec, layout: Layout) -> Arc<Self> {
-        let region = Self::adopt(map, spec.clone(), layout);
+    fn create(map: MmapMut, spec: &LinkSpec, layout: Layout, shared: bool) -> Arc<Self> {
+        let region = Self::adopt(map, spec.clone(), layout, shared);
         for i in 0..layout.depth {
             let seq = spec.first_seq.wrapping_add(i);
             region.line_at(seq).reset(seq.wrapping_sub(layout.depth));
@@ -223,12 +225,17 @@ impl Region {
         region
     }
 
-    fn adopt(mut map: MmapMut, spec: LinkSpec, layout: Layout) -> Arc<Self> {
+    fn adopt(mut map: MmapMut, spec: LinkSpec, layout: Layout, shared: bool) -> Arc<Self> {
         assert!(map.len() as u64 >= layout.total_bytes, "mapping is shorter than its layout");
         // Only advice: without huge pages the link is slower, not wrong.
         let _ = map.advise(Advice::HugePage);
         let base = NonNull::new(map.as_mut_ptr()).expect("a mapping is not at address zero");
-        Arc::new(Self { base, layout, spec, map })
+        Arc::new(Self { shared, base, layout, spec, map })
+    }
+
+    /// Whether other processes may be looking.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared
     }
 
     pub(crate) fn spec(&self) -> &LinkSpec {

@@ -37,6 +37,7 @@ pub struct Tap {
     overruns: u64,
     lost: u64,
     malformed: u64,
+    large: u64,
     _not_sync: PhantomData<Cell<()>>,
 }
 
@@ -50,6 +51,7 @@ impl Tap {
             overruns: 0,
             lost: 0,
             malformed: 0,
+            large: 0,
             _not_sync: PhantomData,
         };
         tap.skip_to_newest();
@@ -74,6 +76,11 @@ impl Tap {
     /// Frags skipped because their place was outside the link.
     pub fn malformed(&self) -> u64 {
         self.malformed
+    }
+
+    /// Frags passed over because they lie in the arena.
+    pub fn large(&self) -> u64 {
+        self.large
     }
 
     /// Moves to where the producer is now: the next poll finds the next frag published after this call. Nothing is
@@ -103,7 +110,7 @@ impl Tap {
             Found::Whole(meta) => meta,
         };
         let Some(size) = self.payload.copy_words(meta.loc, &mut self.copy) else {
-            self.malformed += 1;
+            *(if meta.loc.is_large() { &mut self.large } else { &mut self.malformed }) += 1;
             self.next = seq.wrapping_add(1);
             return TapPoll::Empty;
         };

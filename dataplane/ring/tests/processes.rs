@@ -177,3 +177,79 @@ fn a_place_outside_the_link_is_skipped_and_counted() {
     producer.publish(8, 0, b"good").unwrap();
     assert_eq!(consumer.poll().unwrap().bytes, b"good");
 }
+
+const SPIED: &str = "spied";
+
+#[test]
+fn a_spy_of_another_process_sees_whole_frags_or_says_how_many_it_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "the_spied_process", "--nocapture"])
+        .env(DIR, dir.path())
+        .stdout(Stdio::null())
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    let link = loop {
+        if let Ok(link) = Link::open_file(dir.path().join(SPIED)) {
+            break link;
+        }
+        assert!(start.elapsed() < Duration::from_mins(1), "the child makes no link");
+        std::thread::yield_now();
+    };
+    let mut spy = link.spy().unwrap();
+    let first = spy.next_seq();
+    drop(child.stdin.take()); // it waits for us before it publishes
+    let mut seen = 0;
+    loop {
+        let closed = spy.is_closed();
+        let before = spy.next_seq();
+        match spy.poll() {
+            ring::TapPoll::Frag(frag) => {
+                assert_eq!(frag.seq, frag.sig);
+                assert_eq!(frag.bytes, payload(frag.seq), "frag {} is torn", frag.seq);
+                seen += 1;
+            }
+            ring::TapPoll::Overrun { .. } | ring::TapPoll::Empty => {}
+        }
+        if spy.next_seq() == before {
+            if closed {
+                break;
+            }
+            assert!(start.elapsed() < Duration::from_mins(2), "silence");
+            std::thread::yield_now();
+        }
+    }
+    assert!(child.wait().unwrap().success());
+    assert_eq!(first + seen + spy.lost() + spy.large(), FRAGS, "every frag is accounted for");
+    assert!(seen > 0 && spy.malformed() == 0, "{seen} seen");
+    let spec = LinkSpec::new("a_b", 16, 256, Kind::Lossless);
+    assert!(Link::anonymous(&spec).unwrap().spy().is_err(), "nobody else can map it");
+}
+
+#[test]
+#[ignore = "started by a_spy_of_another_process_sees_whole_frags_or_says_how_many_it_lost"]
+fn the_spied_process() {
+    let Some(dir) = std::env::var_os(DIR) else {
+        panic!("{DIR} is not set: this is the child's half of another test");
+    };
+    let spec = LinkSpec::new("a_b", 16, 256, Kind::Lossless).arena_bytes(2 * LARGE_BYTES);
+    let link = Link::create_file(Path::new(&dir).join(SPIED), &spec).unwrap();
+    let (mut producer, mut consumer) = (link.producer().unwrap(), link.consumer(0).unwrap());
+    std::io::read_to_string(std::io::stdin()).unwrap();
+    for i in 0..FRAGS {
+        while !send(&mut producer, i, &payload(i)) {
+            while consumer.poll().is_some() {}
+            consumer.return_credit();
+        }
+        // Now drained, now with a tail: the place a rewinding ring would go back to.
+        if i % 7 < 4 {
+            while consumer.poll().is_some() {}
+            consumer.return_credit();
+        }
+        if i % 64 == 0 {
+            std::thread::yield_now();
+        }
+    }
+}

@@ -133,7 +133,9 @@ impl Plan {
             let spec = spec(plan);
             let link = match &options.directory {
                 None => Link::anonymous(&spec),
-                Some(directory) => Link::create_file(directory.join(file_name(&plan.name)), &spec),
+                Some(directory) => {
+                    Link::create_file(directory.join(link_file_name(&plan.name)), &spec)
+                }
             };
             let link = link.map_err(fail)?;
             if options.prefault {
@@ -197,7 +199,8 @@ impl Plan {
     }
 }
 
-fn file_name(link: &str) -> String {
+/// The name of a link's file in [`BuildOptions::directory`].
+pub fn link_file_name(link: &str) -> String {
     format!("{}.link", link.replace(':', "-"))
 }
 

@@ -27,7 +27,10 @@ mod monitor;
 mod plan;
 mod show;
 
-pub use build::{BuildError, BuildOptions, ExternalEnds, ExternalIn, ExternalOut, Machine, Wiring};
+pub use build::{
+    BuildError, BuildOptions, ExternalEnds, ExternalIn, ExternalOut, Machine, Wiring,
+    link_file_name,
+};
 pub use check::TopologyError;
 pub use layout::Layout;
 pub use monitor::{LinkLayout, Monitor, MonitorLayout};

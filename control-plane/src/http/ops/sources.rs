@@ -6,6 +6,7 @@
 use super::page::Page;
 use crate::http::HttpCounters;
 use crate::http::submit::SubmitHttpCounters;
+use crate::rpc::Rpc;
 use crate::service::{CountersReader, Service};
 use crate::submit::Submit;
 use dataplane::metrics::{Cell, LinkCells, Phase, Regime, TileView};
@@ -37,6 +38,12 @@ impl Source for HttpCounters {
 impl Source for Submit {
     fn write(&self, page: &mut Page) {
         self.counters().each().for_each(|(def, value)| page.add_def("submit", def, &[], value));
+    }
+}
+
+impl Source for Rpc {
+    fn write(&self, page: &mut Page) {
+        self.counters.each().for_each(|(def, value)| page.add_def("rpc", def, &[], value));
     }
 }
 
