@@ -99,7 +99,7 @@ impl Inner {
         let height = self.tip_height;
         let has_lock_time = !tx.ends_with(&[0; 4]);
         let len = tx.len() as u32;
-        let entry = Entry { segment, at, len, fee_sat, time_s, height, has_lock_time };
+        let entry = Entry { segment, len, at, fee_sat, time_s, height, has_lock_time };
         self.index.insert(txid, entry);
         self.bytes += tx.len() as u64;
         self.fees_sat += fee_sat;

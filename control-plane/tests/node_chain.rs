@@ -20,7 +20,9 @@ use dataplane::msg::TxVerdict;
 use dataplane::msg::pack_control::Want;
 use load::Coinbase;
 use load::{Inject, Kind, Offer, Options, Plan, Workload};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -282,6 +284,73 @@ async fn a_node_is_mined_reorganised_twelve_deep_and_restarted() {
     let ledger = node.ledger();
     let totals = node.shutdown();
     assert_eq!((totals.utxos, totals.value_sat), (ledger.len() as u64, ledger.value_sat()));
+}
+
+/// Names the directory to the process below.
+const CHILD_DIRECTORY: &str = "METANODE_TEST_DIRECTORY";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "the process that the test below kills"]
+async fn a_process_that_mines_and_says_what_until_it_is_killed() {
+    let directory = std::env::var(CHILD_DIRECTORY).expect("started by the test below");
+    let node = Running::boot(Path::new(&directory));
+    loop {
+        let hash = node.generate(1, &[0x51]).await[0];
+        println!("\nmined {} {hash}", node.chain.tip().height);
+    }
+}
+
+/// Starts the process above, lets it mine a few blocks, kills it; the last block it spoke of.
+fn mine_and_kill(directory: &Path, blocks: u32) -> (u32, BlockHash) {
+    let mut child = Command::new(std::env::current_exe().expect("this binary"))
+        .args(["--ignored", "--exact", "--nocapture"])
+        .arg("a_process_that_mines_and_says_what_until_it_is_killed")
+        .env(CHILD_DIRECTORY, directory)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a process");
+    let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    let mut last = None;
+    let mut killed = false;
+    let mut seen = 0;
+    // What it said before it died may still be in the pipe: read to the end.
+    for line in lines.map_while(Result::ok) {
+        let Some(words) = line.strip_prefix("mined ") else { continue };
+        let (height, hash) = words.split_once(' ').expect("height and hash");
+        if let (Ok(height), Ok(hash)) = (height.parse(), hash.parse()) {
+            last = Some((height, hash));
+        }
+        seen += 1;
+        if seen == blocks && !killed {
+            // SIGKILL: it gets no moment to put anything in order.
+            child.kill().expect("it runs");
+            killed = true;
+        }
+    }
+    child.wait().expect("it is dead");
+    assert!(killed, "the process ended by itself after {seen} blocks");
+    last.expect("it mined")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_killed_while_it_mines_has_lost_nothing_it_spoke_of() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut height_before = 0;
+    for blocks in [1, 7, 40] {
+        let path = dir.path().to_owned();
+        let killed = tokio::task::spawn_blocking(move || mine_and_kill(&path, blocks));
+        let (height, hash) = killed.await.expect("it is killed");
+        assert!(height >= height_before + blocks, "it went on where the last one was killed");
+        let node = Running::boot(dir.path());
+        node.generate(1, &[0x51]).await;
+        assert_eq!(node.chain.hash_at(height), Some(hash), "block {height} was announced");
+        let ledger = node.ledger();
+        height_before = node.chain.tip().height;
+        assert!(height_before <= height + 3, "one it had not spoken of, one of ours");
+        let totals = node.shutdown();
+        assert_eq!((totals.utxos, totals.value_sat), (ledger.len() as u64, ledger.value_sat()));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

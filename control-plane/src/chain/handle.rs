@@ -8,6 +8,7 @@ use super::answers::{
     TemplateTx, TipInfo,
 };
 use super::view::View;
+use crate::node::NodeError;
 use consensus::hash::{BlockHash, TxId};
 use consensus::header::Header;
 use consensus::tx::OutPoint;
@@ -77,6 +78,12 @@ pub enum ChainError {
         /// The reject reason.
         reason: String,
     },
+}
+
+impl From<NodeError> for ChainError {
+    fn from(error: NodeError) -> Self {
+        Self::Engine { what: error.to_string() }
+    }
 }
 
 type Answer<T> = oneshot::Sender<Result<T, ChainError>>;

@@ -10,7 +10,7 @@
 use super::answers::{BlockOutcome, Candidate, Solution, TemplateTx};
 use super::candidates::Held;
 use super::handle::ChainError;
-use super::state::{State, engine_error};
+use super::state::State;
 use crate::engine::{self, Engine, Leaves};
 use crate::mine;
 use crate::service::Stop;
@@ -52,7 +52,7 @@ impl<E: Engine> State<E> {
     }
 
     fn make_candidate(&mut self, want: Want, pays_to: Vec<u8>) -> Result<Held, ChainError> {
-        let offered = self.engine.candidate(want).map_err(engine_error)?;
+        let offered = self.engine.candidate(want)?;
         let offered = self.within_sigops(offered)?;
         let (prev, height, min_time_s, time_s, n_bits) = {
             let tree = self.view.tree();
@@ -94,7 +94,7 @@ impl<E: Engine> State<E> {
         if era != Era::PreGenesis || offered.id.leaves == 1 {
             return Ok(offered);
         }
-        let leaves = self.engine.leaves(offered.id).map_err(engine_error)?;
+        let leaves = self.engine.leaves(offered.id)?;
         let leaves = leaves.ok_or(ChainError::StaleCandidate)?;
         let mut sums = std::mem::take(&mut self.candidates.sums);
         sums.begin(offered.id.generation);
@@ -145,7 +145,7 @@ impl<E: Engine> State<E> {
         if held.candidate.prev != self.view.tip().hash {
             return Err(ChainError::StaleCandidate);
         }
-        let leaves = self.engine.leaves(held.leaves).map_err(engine_error)?;
+        let leaves = self.engine.leaves(held.leaves)?;
         leaves.ok_or(ChainError::StaleCandidate)
     }
 

@@ -80,10 +80,6 @@ pub(crate) struct Refusal {
     detail: String,
 }
 
-pub(crate) fn engine_error(error: NodeError) -> ChainError {
-    ChainError::Engine { what: error.to_string() }
-}
-
 fn reason_of(reject: HeaderReject, header: &Header) -> String {
     let mut text = String::new();
     reject.write_reason(header.version, &mut text).expect("a string takes what is written");
@@ -340,12 +336,11 @@ impl<E: Engine> State<E> {
             (entry.place.expect("a candidate for the tip is stored"), !entry.was_connected)
         };
         let read;
-        let raw = match at_hand {
-            Some(block) => block.raw,
-            None => {
-                read = self.view.read(&place).map_err(|e| self.read_error(e))?;
-                &read
-            }
+        let raw = if let Some(block) = at_hand {
+            block.raw
+        } else {
+            read = self.view.read(&place).map_err(|e| self.read_error(e))?;
+            &read
         };
         let end = self.end_of(id);
         let block = BlockToConnect { raw, end };
@@ -377,15 +372,14 @@ impl<E: Engine> State<E> {
                 self.mark_failed(id)?;
                 return Ok(Some(Refusal { id, reason: rejection.reason, detail }));
             }
-            Err(ConnectError::Failed(error)) => return Err(engine_error(error)),
+            Err(ConnectError::Failed(error)) => return Err(error.into()),
         }
         let hashed;
-        let txids = match at_hand {
-            Some(block) => block.txids,
-            None => {
-                hashed = txids_of(raw);
-                &hashed
-            }
+        let txids = if let Some(block) = at_hand {
+            block.txids
+        } else {
+            hashed = txids_of(raw);
+            &hashed
         };
         self.view.index_mut().add(rows(id, raw, txids)).map_err(index_error)?;
         self.view.tree_mut().connect(id);
@@ -406,7 +400,7 @@ impl<E: Engine> State<E> {
         };
         let raw = self.view.read(&place).map_err(|e| self.read_error(e))?;
         let end = self.end_of(parent);
-        let disconnected = self.engine.disconnect(&raw, end).map_err(engine_error)?;
+        let disconnected = self.engine.disconnect(&raw, end)?;
         self.view.tree_mut().disconnect();
         self.pool.unmined(&txids_of(&raw));
         self.pool.set_tip_height(end.height);
@@ -444,7 +438,7 @@ impl<E: Engine> State<E> {
 
     /// Value of a coin that the pool may have spent, made by a block or by the pool.
     fn value_of(&mut self, outpoint: OutPoint) -> Result<u64, ChainError> {
-        if let Some(coin) = self.engine.mined_coin(outpoint).map_err(engine_error)? {
+        if let Some(coin) = self.engine.mined_coin(outpoint)? {
             return Ok(coin.value_sat);
         }
         let parent = self.pool.get(&outpoint.txid).map_err(|e| self.read_error(e))?;
@@ -510,7 +504,7 @@ impl<E: Engine> State<E> {
             true => self.engine.coin(outpoint),
             false => self.engine.mined_coin(outpoint),
         };
-        Ok(coin.map_err(engine_error)?.map(|coin| CoinInfo {
+        Ok(coin?.map(|coin| CoinInfo {
             value_sat: coin.value_sat,
             height: coin.height,
             coinbase: coin.coinbase,

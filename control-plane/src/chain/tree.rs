@@ -360,10 +360,8 @@ impl Tree {
                 h if h > height => self.ancestor(other, height) == Some(id),
                 h => self.ancestor(id, h) == Some(other),
             };
-            if related && self.entry(other).is_bad() {
-                if std::mem::take(&mut self.entry_mut(other).failed) {
-                    cleared.push(other);
-                }
+            if related && std::mem::take(&mut self.entry_mut(other).failed) {
+                cleared.push(other);
             }
         }
         // A side branch of the block's ancestors keeps its own mark, and so does what stands on it.
@@ -470,7 +468,7 @@ mod tests {
         let trunk = grow(&mut tree, GENESIS, 70, 0, true);
         let branch = grow(&mut tree, trunk[20], 70, 1_000, true);
         connect(&mut tree, &trunk);
-        for &end in [trunk[69], branch[69], branch[3]].iter() {
+        for end in [trunk[69], branch[69], branch[3]] {
             let mut walk = end;
             for height in (0..=tree.entry(end).height).rev() {
                 assert_eq!(tree.ancestor(end, height), Some(walk), "height {height}");

@@ -53,7 +53,7 @@ fn a_directory_cut_at_any_byte_of_its_last_records_opens() {
             true => plain_block(&blocks[2], 1),
             false => blocks[2].clone(),
         };
-        bed.submit_all(&[next.clone()]);
+        bed.submit_all(std::slice::from_ref(&next));
         drop(bed);
         let bed = Bed::open(&path).expect("what was cut and written again opens");
         assert_eq!(bed.tip(), next.hash);

@@ -101,7 +101,7 @@ fn a_branch_of_twelve_takes_the_tip_and_gives_transactions_back_in_front() {
         ..Like::default()
     };
     let ours = block(&trunk[4], &own);
-    bed.submit_all(&[ours.clone()]);
+    bed.submit_all(std::slice::from_ref(&ours));
     bed.submit_all(&branch(&ours, 10, 1));
     assert_eq!(bed.chain.tip().height, 16);
     let late = spend(coin(2), reward, 5);
