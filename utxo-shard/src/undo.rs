@@ -99,11 +99,14 @@ impl Shard {
         let Some(rec) = self.table.find(&outpoint.txid) else { return SpendState::NotSpent };
         let vout = outpoint.vout;
         let Some(bits) = self.coin_bits(rec, vout) else { return SpendState::NotSpent };
-        if self.is_holder(rec, vout, bits, by) {
-            return SpendState::Held;
-        }
+        // No spend of it, but its hold: the spend is on the way.
+        let without = if self.is_holder(rec, vout, bits, by) {
+            SpendState::Held
+        } else {
+            SpendState::NotSpent
+        };
         if bits & out::SPENT == 0 {
-            return SpendState::NotSpent;
+            return without;
         }
         let top = self.table.claim(rec, vout);
         let holder = if bits & out::HELD != 0 { top } else { Claim::NONE };
@@ -114,7 +117,7 @@ impl Shard {
             at = self.table.prior(at);
         }
         if !at.is_some() {
-            return SpendState::NotSpent;
+            return without;
         }
         let below = self.table.prior(at);
         if above.is_some() {
@@ -188,11 +191,9 @@ impl Shard {
             return (SpendState::NotSpent, 0);
         };
         let value_sat = Table::value_sat(bits);
-        if self.is_holder(rec, outpoint.vout, bits, by) {
-            return (SpendState::Held, value_sat);
-        }
         let Some(claim) = self.spend_of(rec, outpoint.vout, bits, by) else {
-            return (SpendState::NotSpent, value_sat);
+            let held = self.is_holder(rec, outpoint.vout, bits, by);
+            return (if held { SpendState::Held } else { SpendState::NotSpent }, value_sat);
         };
         self.table.put_claim_block(claim, 0);
         self.table.put_claim_publish_seq(claim, publish_seq);
