@@ -4,6 +4,8 @@
 //! transactions, runs it on an engine and on the reference, and compares every verdict, and the whole state at the end; fuzzing
 //! and property tests feed it. A difference is a panic that says which operation it was.
 
+use crate::config::ShardConfig;
+use crate::engine::Shards;
 use crate::reference::Reference;
 use crate::state_hash::StateHash;
 use crate::store::*;
@@ -12,11 +14,26 @@ use consensus::hash::TxId;
 use consensus::params::{ChainParams, Network};
 use consensus::tx::{OutPoint, Tx, TxIn, TxOut};
 use dataplane::msg::Context;
+use dataplane::partition::Partition;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Chain parameters an engine under test is made with.
 pub fn params() -> ChainParams {
     ChainParams::of(Network::Regtest)
+}
+
+/// Shards with small bounds, for tests of the whole engine.
+pub fn small_shards(shards: u16) -> Shards {
+    let partition = Partition::new([9; 16], shards, 1);
+    let config = ShardConfig {
+        transactions_max: 4096,
+        slab_bytes: 32 << 20,
+        announced_max: 64,
+        watched_max: 64,
+        waiters_max: 256,
+        ..ShardConfig::small(0, partition, (3, 4), params())
+    };
+    Shards::new(&config, true)
 }
 
 /// Height of the newest block when a test begins.

@@ -377,6 +377,11 @@ impl Shards {
         }
         let refused = answers.iter().find(|(.., verdict)| *verdict != Verdict::Reserved);
         let Some(&(.., first)) = refused else {
+            if self.shards[home].has(&tx.txid) {
+                // Decided before, and its spends were undone since: nothing is decided twice.
+                self.release_all(&tx.txid);
+                return Verdict::Exists;
+            }
             return match self.settle(ctx, tx) {
                 verdict if verdict.is_good() => verdict,
                 verdict => {
@@ -726,9 +731,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn engine(shards: u16) -> Shards {
-        let small = config(0, shards);
-        let slab_bytes = 32 << 20;
-        Shards::new(&ShardConfig { slab_bytes, params: conformance::params(), ..small }, true)
+        conformance::small_shards(shards)
     }
 
     #[test]
