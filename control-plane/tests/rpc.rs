@@ -153,7 +153,7 @@ fn http_and_envelopes_are_answered_as_bitcoind_answers_them() {
     assert_eq!((get.status, get.body.as_str()), (405, "JSONRPC server handles only POST requests"));
     assert_eq!(rpc.send("POST", "/x", rows[0].0).status, 404);
     assert_eq!(rpc.send("POST", "/wallet/", rows[0].0).status, 200);
-    let many = format!("[{}]", vec![r#"{"method":"uptime"}"#; 11].join(","));
+    let many = format!("[{}]", [r#"{"method":"uptime"}"#; 11].join(","));
     assert_eq!(rpc.post(&many).status, 400);
 }
 

@@ -246,7 +246,7 @@ const SCRIPTS: &[&str] = &[
 
 #[test]
 fn every_call_answers_as_sv_node_answers_it() {
-    let Some(mut first) = SvNode::start(&[]) else { return };
+    let Some(first) = SvNode::start(&[]) else { return };
     // Alone it says that it is not connected, and mines for nobody.
     let flag = format!("-connect=127.0.0.1:{}", first.p2p_port);
     let Some(_second) = SvNode::start(&[flag, "-disablewallet=1".to_owned()]) else { return };

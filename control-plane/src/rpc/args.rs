@@ -33,7 +33,7 @@ impl Args {
             return Err(RpcError::misc(method.help()));
         }
         for (value, param) in values.iter().zip(method.params) {
-            if !(value.is_null() && !param.required) {
+            if !value.is_null() || param.required {
                 check(value, param)?;
             }
         }

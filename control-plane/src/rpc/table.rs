@@ -75,7 +75,7 @@ pub enum Access {
 }
 
 /// How a method is done.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Run {
     /// At once, from memory.
     Now(fn(&Rpc, &Args) -> Answer),

@@ -7,7 +7,7 @@ use super::super::state::Rpc;
 use super::super::table::{self, Answer};
 use super::blocks::difficulty;
 use consensus::params::Network;
-use consensus::rules::{ConsolidationPolicy, StandardPolicy};
+use consensus::rules::ConsolidationPolicy;
 use consensus::script::Limits;
 
 /// The version of the P2P protocol whose rules this node knows.
@@ -50,7 +50,7 @@ pub(in super::super) fn getinfo(rpc: &Rpc, _: &Args) -> Answer {
 }
 
 pub(in super::super) fn getnetworkinfo(_: &Rpc, _: &Args) -> Answer {
-    let (consolidation, _standard) = (ConsolidationPolicy::default(), StandardPolicy::default());
+    let consolidation = ConsolidationPolicy::default();
     Ok(Json::of(|w| {
         w.object(|w| {
             w.key("version").int(version());
@@ -83,13 +83,13 @@ pub(in super::super) fn getnetworkinfo(_: &Rpc, _: &Args) -> Answer {
 pub(in super::super) fn help(_: &Rpc, args: &Args) -> Answer {
     let text = match args.value(0) {
         None => table::list(),
-        Some(_) => match table::method(args.text(0)) {
-            Some(method) => method.help(),
-            None => {
+        Some(_) => table::method(args.text(0)).map_or_else(
+            || {
                 let shown: String = args.text(0).chars().take(80).collect();
                 format!("help: unknown command: {shown}")
-            }
-        },
+            },
+            table::Method::help,
+        ),
     };
     Ok(Json::of(|w| w.text(&text)))
 }
@@ -113,7 +113,7 @@ pub(in super::super) fn setmocktime(rpc: &Rpc, args: &Args) -> Answer {
     let time_s = args.long(0)?.unwrap_or(0);
     let time_s = u64::try_from(time_s)
         .ok()
-        .filter(|time_s| *time_s <= u64::from(u32::MAX))
+        .filter(|time_s| u32::try_from(*time_s).is_ok())
         .ok_or_else(|| RpcError::parameter("Timestamp must be between 0 and 4294967295"))?;
     rpc.service.clock.set_mock_s((time_s > 0).then_some(time_s));
     Ok(Json::of(Json::null))

@@ -58,16 +58,15 @@ pub(in super::super) fn getrawtransaction(rpc: &Rpc, args: &Args) -> Answer {
     let txid = args.txid(0, "parameter 1")?;
     let verbose = verbose(args.value(1))?;
     let service = &rpc.service;
-    let (raw, mined) = match service.pool.get(&txid)? {
-        Some(tx) => (tx.raw, None),
-        None => {
-            let found = service.chain.find_tx(&txid)?.ok_or_else(|| {
-                RpcError::not_found(
-                    "No such mempool or blockchain transaction. Use gettransaction for wallet transactions.",
-                )
-            })?;
-            (found.raw, service.chain.header(&found.block))
-        }
+    let (raw, mined) = if let Some(tx) = service.pool.get(&txid)? {
+        (tx.raw, None)
+    } else {
+        let found = service.chain.find_tx(&txid)?.ok_or_else(|| {
+            RpcError::not_found(
+                "No such mempool or blockchain transaction. Use gettransaction for wallet transactions.",
+            )
+        })?;
+        (found.raw, service.chain.header(&found.block))
     };
     if !verbose {
         return Ok(Json::with_room(raw.len() * 2 + 2, |w| w.hex(&raw)));

@@ -31,6 +31,7 @@ const TXS_PER_TRIP: usize = 8_192;
 const ANCESTORS_MAX: usize = 10_000;
 
 /// A transaction to be submitted.
+#[derive(Debug)]
 struct Item {
     raw: Bytes,
     /// Any fee is fine.
@@ -330,8 +331,7 @@ fn read_slowly(params: &[u8]) -> Result<Vec<Item>, RpcError> {
 pub(in super::super) fn examine(params: &[u8]) {
     let (fast, slow) = (read_fast(params), read_slowly(params));
     if let Some(fast) = fast {
-        let slow =
-            slow.map_or_else(|error| panic!("only the fast way reads this: {error}"), |slow| slow);
+        let slow = slow.unwrap_or_else(|error| panic!("only the fast way reads this: {error}"));
         let key = |item: &Item| (item.raw.clone(), item.any_fee, item.list_ancestors);
         assert!(fast.iter().map(key).eq(slow.iter().map(key)), "the two ways read differently");
     }
@@ -494,7 +494,7 @@ mod tests {
             (format!(r#"[[{{"listunconfirmedancestors":true,"x":5,"hex":"{tx}"}}]]"#), false, true),
         ] {
             let fast = read_fast(params.as_bytes()).expect("the usual form");
-            let slow = read_slowly(params.as_bytes()).ok().expect("a good call");
+            let slow = read_slowly(params.as_bytes()).expect("a good call");
             for items in [fast, slow] {
                 assert_eq!(items.len(), 1);
                 assert_eq!(hex::encode(&items[0].raw), tx);
