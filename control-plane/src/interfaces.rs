@@ -102,6 +102,7 @@ impl Bound {
         let submit_counters = Arc::new(SubmitHttpCounters::default());
         let sources: Vec<Box<dyn Source>> = vec![
             Box::new(Process::default()),
+            Box::new(service.clone()),
             Box::new(service.counters.clone()),
             Box::new(service.clone()),
             Box::new(Arc::clone(&submit_http)),

@@ -3,7 +3,7 @@
 //! `/metrics` is Prometheus text, written anew from the cells at every scrape: whoever counts is a [`Source`], and nothing is
 //! registered by name anywhere else. `/health` fails (503) when a tile's core no longer goes round: restart the process.
 //! `/readiness` fails while the node cannot serve (starting, rebuilding, stopping, an error of a store) and says why: send no
-//! traffic. docs/metrics.md is written by a test from the same sources.
+//! traffic. docs/metrics.md is written by a test (`control-plane/tests/http.rs`) from the page of a running node.
 
 mod page;
 mod process;

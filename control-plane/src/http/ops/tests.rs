@@ -1,4 +1,4 @@
-//! The ops listener of a running machine, the reference written from it, and what Prometheus' own checker says.
+//! The ops listener of a running machine. `control-plane/tests/http.rs` has the page of a whole node checked by promtool.
 
 use super::*;
 use crate::http::HttpCounters;
@@ -10,9 +10,6 @@ use crate::topology::Ingest;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use consensus::params::{ChainParams, Network};
-use std::fmt::Write as _;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 use tower::ServiceExt;
 
 struct Desk {
@@ -109,63 +106,4 @@ fn the_page_has_every_tile_every_link_and_every_counter_once() {
     }
     assert!(seen.len() > 300, "only {} samples", seen.len());
     d.end();
-}
-
-/// Debian's package `prometheus` has it; `cargo xtask setup` installs it.
-#[test]
-fn promtool_has_nothing_to_say_about_the_page() {
-    let probe = Command::new("promtool").arg("--version").output();
-    if !probe.is_ok_and(|out| out.status.success()) {
-        eprintln!("SKIPPED: promtool does not run here; try `cargo xtask setup`");
-        return;
-    }
-    let d = desk();
-    let (_, text) = block_on(d.get("/metrics"));
-    let mut promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let said = promtool.wait_with_output().unwrap();
-    let words = String::from_utf8_lossy(&said.stdout) + String::from_utf8_lossy(&said.stderr);
-    assert!(said.status.success() && words.is_empty(), "{words}");
-    d.end();
-}
-
-/// With METANODE_BLESS=1 the page is written anew.
-#[test]
-fn the_metrics_reference_is_that_of_the_code() {
-    let mut node = Node::boot(NodeOptions {
-        cores: Some(1),
-        ..NodeOptions::new(ChainParams::of(Network::Regtest), Ingest::Control)
-    })
-    .unwrap();
-    let (sources, gate, _) = sources(&mut node);
-    let mut metrics = Page::default();
-    sources.iter().for_each(|source| source.write(&mut metrics));
-    let mut page = String::from(
-        "# Metrics\n\nWritten by a test from the counters themselves (`control-plane/src/http/ops`). `GET /metrics` on the ops \
-         listener (127.0.0.1:9545) shows them as Prometheus text.\n\nCounters only grow, since the start of the process; gauges go \
-         up and down. Times are seconds, sizes are bytes. A tile's own counters carry its name; `index` tells its instances \
-         apart. `listener` is `submit`, `rpc` or `ops`.\n\n| metric | type | labels | what it says |\n| --- | --- | --- | --- |\n",
-    );
-    let mut rows: Vec<_> = metrics.described().collect();
-    rows.sort_by_key(|row| row.name);
-    for row in rows {
-        let labels: Vec<_> = row.labels.iter().map(|l| format!("`{l}`")).collect();
-        let labels = labels.join(", ");
-        writeln!(page, "| `{}` | {} | {labels} | {} |", row.name, row.kind, row.help).unwrap();
-    }
-    gate.close();
-    node.shutdown().unwrap();
-    gate.join();
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
-    if std::env::var_os("METANODE_BLESS").is_some() {
-        std::fs::write(path, &page).unwrap();
-    }
-    let kept = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(kept == page, "docs/metrics.md is out of date; write it with METANODE_BLESS=1");
 }
