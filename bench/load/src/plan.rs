@@ -44,6 +44,17 @@ impl Workload {
     }
 }
 
+impl std::str::FromStr for Workload {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::parse(name).ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|w| w.name()).collect();
+            format!("{name} is none of {}", names.join(", "))
+        })
+    }
+}
+
 /// How many faults of each kind are put between the honest transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Inject {
@@ -287,6 +298,7 @@ mod tests {
         for workload in Workload::ALL {
             assert_eq!(Workload::parse(workload.name()), Some(workload));
         }
-        assert_eq!(Workload::parse("p2sh"), None);
+        let error = "p2sh".parse::<Workload>().unwrap_err();
+        assert!(error.contains("p2pkh, chain, optrue"), "{error}");
     }
 }

@@ -195,6 +195,13 @@ pub const PARTS: &[Part] = &[
         ..PLAIN
     },
     Part {
+        name: "storm",
+        what: "rivals at the same moment, a chain of 25,000 unconfirmed, kills under load",
+        command: "cargo run --release --package bench -- storm --rivals 1000 --kills 2 --seed {seed} --json",
+        limit_s: 900,
+        ..PLAIN
+    },
+    Part {
         name: "hostile",
         what: "a minute of everything that is no request: clear errors, counters, no growth, honest load served",
         command: "cargo xtask hostile --minutes 1 --seed {seed} --json",

@@ -35,7 +35,7 @@ pub struct DemoArgs {
     #[arg(long, default_value_t = 100_000)]
     pub txs: usize,
     /// p2pkh, chain, optrue, data or mixed
-    #[arg(long, default_value = "mixed", value_parser = workload)]
+    #[arg(long, default_value = "mixed")]
     pub workload: Workload,
     /// Everything is drawn from it
     #[arg(long, default_value_t = 7)]
@@ -55,13 +55,6 @@ pub struct DemoArgs {
     /// One JSON object as the last line of stdout
     #[arg(long)]
     pub json: bool,
-}
-
-fn workload(name: &str) -> Result<Workload, String> {
-    Workload::parse(name).ok_or_else(|| {
-        let names: Vec<&str> = Workload::ALL.iter().map(|w| w.name()).collect();
-        format!("{name} is none of {}", names.join(", "))
-    })
 }
 
 /// Why the demo could not run to its end.

@@ -64,7 +64,7 @@ pub struct LoadArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     batch: usize,
     /// p2pkh, chain (one for each connection), optrue, data or mixed
-    #[arg(long, value_name = "W", default_value = "p2pkh", value_parser = workload)]
+    #[arg(long, value_name = "W", default_value = "p2pkh")]
     workload: Workload,
     /// Honest transactions to sign (default: rate times duration; 100,000 at `max`)
     #[arg(long, value_name = "N")]
@@ -102,13 +102,6 @@ pub struct LoadArgs {
     /// One JSON object as the last line of stdout
     #[arg(long)]
     json: bool,
-}
-
-fn workload(name: &str) -> Result<Workload, String> {
-    Workload::parse(name).ok_or_else(|| {
-        let names: Vec<&str> = Workload::ALL.iter().map(|w| w.name()).collect();
-        format!("{name} is none of {}", names.join(", "))
-    })
 }
 
 /// Why nothing was sent.

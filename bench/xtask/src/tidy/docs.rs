@@ -25,6 +25,7 @@ const RUN_BY: &[(&str, &str)] = &[
     ("metanode top",                                  "control-plane/tests/run.rs"),
     ("metanode config",                               "control-plane/tests/run.rs"),
     ("metanode load",                                 "control-plane/tests/load.rs"),
+    ("cargo run --release -p bench -- storm",         "part storm"),
     ("cargo xtask rate",                              "part rate"),
     ("cargo xtask hostile",                           "part hostile"),
     ("cargo run --release -- verify-block",           "part verify-block"),
