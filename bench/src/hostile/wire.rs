@@ -137,3 +137,44 @@ pub fn get_text(port: u16, path: &str) -> Option<String> {
     let is_ok = head.split_whitespace().nth(1) == Some("200");
     is_ok.then(|| body.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    /// A server that reads a little, says `answer` and closes, once for each connection.
+    fn says(answer: &'static [u8], times: usize) -> u16 {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        std::thread::spawn(move || {
+            for _ in 0..times {
+                let Ok((mut stream, _)) = listener.accept() else { return };
+                let _ = stream.read(&mut [0; 4_096]);
+                let _ = stream.write_all(answer);
+            }
+        });
+        port
+    }
+
+    #[test]
+    fn an_answer_a_close_and_nonsense_are_told_apart() {
+        let request = post("/tx", "", b"abc");
+        let answered = send(says(b"HTTP/1.1 422 No\r\n\r\n", 1), &request);
+        assert_eq!(answered, Outcome::Answered(422));
+        assert_eq!(send(says(b"", 1), &request), Outcome::Closed);
+        assert!(matches!(send(says(b"SSH-2.0\r\n", 1), &request), Outcome::Odd(_)));
+        let port = {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+            listener.local_addr().expect("an address").port()
+        };
+        assert_eq!(send(port, &request), Outcome::NotConnected);
+    }
+
+    #[test]
+    fn only_a_body_that_came_with_200_is_read() {
+        let port = says(b"HTTP/1.0 200 OK\r\n\r\na 1\n", 1);
+        assert_eq!(get_text(port, "/metrics").as_deref(), Some("a 1\n"));
+        assert_eq!(get_text(says(b"HTTP/1.0 503 No\r\n\r\na 1\n", 1), "/metrics"), None);
+    }
+}
