@@ -4,7 +4,7 @@ use consensus::hash::TxId;
 use dataplane::mem::seal::{self, SealMode, SealedHeap};
 use dataplane::msg::Epoch;
 use dataplane::msg::accepted::{Accepted, AcceptedKind, ParentSeq};
-use dataplane::msg::pack_control::{CandidateId, PackCommand, PackReply, SeqRange, Want};
+use dataplane::msg::pack_control::{CandidateId, PackCommand, PackReply, Records, SeqRange, Want};
 use dataplane::msg::pack_store::SubtreeFrag;
 use dataplane::msg::request::List;
 use dataplane::pack::{PackConfig, PackCount, PackTile, root_from_branch};
@@ -118,7 +118,10 @@ fn children_that_arrive_first_wait_and_the_block_is_streamed_without_an_allocati
         let sent = control.outs[0].publish(u64::from(command.tag()), Stamp(0), &frag[..len]);
         sent.expect("there is credit");
     };
-    send(&mut control, PackCommand::GetCandidate { token: 1, want: Want::Everything });
+    send(
+        &mut control,
+        PackCommand::GetCandidate { token: 1, want: Want::Everything, drained: Records::Own(&[]) },
+    );
     let mut id = CandidateId::default();
     let mut branch: Vec<[u8; 32]> = Vec::new();
     let mut order: Vec<u64> = Vec::new();

@@ -16,7 +16,7 @@ use consensus::params::ChainParams;
 use consensus::rules::coinbase_height_script;
 use consensus::tx::{OutPoint, SEQUENCE_FINAL, Tx, TxIn, TxOut};
 use dataplane::msg::admin::{Admin, AdminReply};
-use dataplane::msg::pack_control::{CandidateId, PackCommand, PackReply, SeqRange, Want};
+use dataplane::msg::pack_control::{CandidateId, PackCommand, PackReply, Records, SeqRange, Want};
 use dataplane::msg::{BatchReader, BatchWriter, Context, Epoch, ValidateControl};
 use dataplane::partition::Partition;
 use dataplane::tile::Stamp;
@@ -257,7 +257,11 @@ impl Chain {
             return false;
         }
         self.token += 1;
-        self.command(&PackCommand::GetCandidate { token: self.token, want });
+        self.command(&PackCommand::GetCandidate {
+            token: self.token,
+            want,
+            drained: Records::Own(&[]),
+        });
         self.stage = Stage::Candidate { token: self.token };
         true
     }

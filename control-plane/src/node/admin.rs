@@ -5,7 +5,7 @@ use super::{ImportCoin, Node, NodeError, Totals};
 use crate::topology;
 use dataplane::msg::admin::{Admin, AdminReply};
 use dataplane::msg::pack_control::{PackCommand, PackReply};
-use dataplane::msg::{BatchReader, BatchWriter, Context, Epoch};
+use dataplane::msg::{BatchReader, BatchWriter, Context, Epoch, ParentSeq};
 
 impl Node {
     /// Imports coins, each to its owner.
@@ -96,6 +96,24 @@ impl Node {
         assert!(batch.push(order), "a question fits a batch");
         let len = batch.finish();
         publish(&mut self.drive, &mut self.ends.control_shard[shard], 0, &buffer[..len])
+    }
+
+    /// How far each shard has told pack what it accepted: whoever had his verdict by now is in it.
+    pub(super) fn published(&mut self) -> Result<Vec<ParentSeq>, NodeError> {
+        let mut published = Vec::with_capacity(self.ends.control_shard.len());
+        for shard in 0..self.ends.control_shard.len() {
+            self.token += 1;
+            let asked = self.token;
+            self.order(shard, &Admin::Totals { token: asked })?;
+            let seq = self.shard_answer(shard, "its totals", |reply| match reply {
+                AdminReply::Totals { token, publish_seq, .. } if token == asked => {
+                    Some(publish_seq)
+                }
+                _ => None,
+            })?;
+            published.push(ParentSeq { shard: shard as u16, seq });
+        }
+        Ok(published)
     }
 
     /// Sums over all shards.

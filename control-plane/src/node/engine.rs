@@ -14,7 +14,9 @@ use consensus::hash::TxId;
 use consensus::tx::OutPoint;
 use dataplane::blocks::{Conductor, Lines, NewBlock, Trouble};
 use dataplane::msg::admin::{Admin, AdminReply, Whereabouts};
-use dataplane::msg::pack_control::{CandidateId, PackCommand, PackRefusal, PackReply, Want};
+use dataplane::msg::pack_control::{
+    CandidateId, PackCommand, PackRefusal, PackReply, Records, Want,
+};
 use dataplane::msg::{Context, ParentSeq, ValidateControl, VerdictFrag};
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -245,9 +247,14 @@ impl Engine for Node {
     }
 
     fn candidate(&mut self, want: Want) -> Result<Candidate, NodeError> {
+        let published = match want {
+            Want::CoinbaseOnly => Vec::new(),
+            Want::WholeSubtrees | Want::Everything => self.published()?,
+        };
         self.token += 1;
         let asked = self.token;
-        self.ask_pack(&PackCommand::GetCandidate { token: asked, want })?;
+        let drained = Records::Own(&published);
+        self.ask_pack(&PackCommand::GetCandidate { token: asked, want, drained })?;
         let candidate = self.pack_answer("a candidate", |reply| match reply {
             PackReply::Candidate { token, id, subtrees, fees_sat, size_bytes, branch, .. }
                 if token == asked =>

@@ -190,12 +190,15 @@ impl Record for SeqRange {
 /// On `control_pack`.
 #[derive(Clone, Copy, Debug)]
 pub enum PackCommand<'a> {
-    /// Make a candidate; answered at once by [`PackReply::Candidate`].
+    /// Make a candidate; answered by [`PackReply::Candidate`] once each shard's link is drained to `drained`, at once if that is empty.
     GetCandidate {
         /// Given back.
         token: u64,
         /// How much it should hold.
         want: Want,
+        /// The publish sequence up to which each shard's transactions must be in it: who was told that his transaction is
+        /// accepted finds it in the next candidate of everything.
+        drained: Records<'a, ParentSeq>,
     },
     /// Stream a candidate: `Roots`, `Leaves`, `Ranges` in pieces, then `Streamed`; or `Refused` as stale.
     GetLeaves {
@@ -351,9 +354,10 @@ impl PackCommand<'_> {
         let mut w = Out::new(buf);
         w.u8(self.tag());
         match self {
-            Self::GetCandidate { token, want } => {
+            Self::GetCandidate { token, want, drained } => {
                 w.u64(*token);
                 w.u8(*want as u8);
+                drained.put(&mut w);
             }
             Self::GetLeaves { token, candidate } => {
                 w.u64(*token);
@@ -405,6 +409,7 @@ impl<'a> PackCommand<'a> {
                     2 => Want::Everything,
                     _ => return None,
                 },
+                drained: Records::take(&mut r)?,
             },
             2 => Self::GetLeaves { token: r.u64()?, candidate: id(&mut r)? },
             3 => Self::MinedOurs { block: r.u32()?, candidate: id(&mut r)? },
@@ -538,7 +543,7 @@ mod tests {
         let range = [SeqRange { shard: 1, from_seq: 2, to_seq: 3 }];
         let (drained, txids) = (Records::Own(&seqs), Records::Own(&ids));
         let commands = [
-            PackCommand::GetCandidate { token: 1, want: Want::Everything },
+            PackCommand::GetCandidate { token: 1, want: Want::Everything, drained },
             PackCommand::GetLeaves { token: 1, candidate: id },
             PackCommand::MinedOurs { block: 1, candidate: id },
             PackCommand::Mined { block: 1, last: true, drained, txids },

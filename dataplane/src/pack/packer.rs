@@ -201,6 +201,9 @@ pub struct Packer {
     evicting: Option<u32>,
     evictions_end: Vec<ParentSeq>,
     evictions_ending: bool,
+    /// A candidate that waits until everything that must be in it has come.
+    asked: Option<(u64, Want)>,
+    asked_after: Vec<ParentSeq>,
     tip_block: u32,
     stream: Option<Stream>,
     /// Per shard the run of publish sequences that the stream is in; `from_seq` 0 is none.
@@ -238,6 +241,8 @@ impl Packer {
             evicting: None,
             evictions_end: Vec::with_capacity(shards),
             evictions_ending: false,
+            asked: None,
+            asked_after: Vec::with_capacity(shards),
             tip_block: 0,
             stream: None,
             runs: (0..shards).map(run).collect(),
@@ -283,6 +288,7 @@ impl Packer {
     /// Whether nothing is unfinished.
     pub fn is_idle(&self) -> bool {
         self.job == Job::None
+            && self.asked.is_none()
             && self.stream.is_none()
             && self.release.is_none()
             && self.order.held() == 0
@@ -324,6 +330,7 @@ impl Packer {
     /// Whether a command can be taken now. Otherwise it waits on its link, and what is behind it too.
     pub fn accepts(&self, tag: u8, sink: &impl Credit) -> bool {
         let may = match (tag, self.job) {
+            (1, _) => self.asked.is_none(),
             (2, _) => self.stream.is_none(),
             (3, job) => job == Job::None && self.stream.is_none(),
             (4, Job::Gathering { complete, .. }) => {
@@ -340,7 +347,11 @@ impl Packer {
     /// A command that is accepted now.
     pub fn command(&mut self, command: &PackCommand<'_>, sink: &mut impl Sink) {
         match *command {
-            PackCommand::GetCandidate { token, want } => self.candidate(token, want, sink),
+            PackCommand::GetCandidate { token, want, drained } => {
+                set(&mut self.asked_after, &drained);
+                self.asked = Some((token, want));
+                self.answer_asked(sink);
+            }
             PackCommand::GetLeaves { token, candidate } => {
                 if self.is_fresh(candidate) {
                     let edge = self.list.edge(candidate.leaves as usize);
@@ -435,10 +446,30 @@ impl Packer {
         if leaves == 1 { 0 } else { leaves.div_ceil(1 << self.lg()) }
     }
 
-    fn candidate(&mut self, token: u64, want: Want, sink: &mut impl Sink) {
+    /// Gives the candidate that was asked for, if everything that must be in it has come and is hashed, or cannot come: in a
+    /// full list, and while a block or an eviction is half done.
+    fn answer_asked(&mut self, sink: &mut impl Sink) -> bool {
+        let Some((token, want)) = self.asked else { return false };
+        let is_full = self.list.len() > self.config.transactions_max;
+        let has_come = self.order.has_reached(&Records::Own(&self.asked_after));
+        let is_hashed = self.asked_after.is_empty() || self.ready() == self.list.clean();
+        if !(has_come && is_hashed || is_full || !self.may_offer()) || sink.reply_credit() == 0 {
+            return false;
+        }
+        self.asked = None;
+        self.candidate(token, want, sink);
+        true
+    }
+
+    /// Leaves of the longest candidate whose root can be had within a turn.
+    fn ready(&self) -> usize {
         let clean = if self.may_offer() { self.list.clean() } else { 1 };
         let hashed = self.list.tree().hashed_leaves();
-        let ready = if clean <= hashed + UNHASHED_MAX { clean } else { hashed.max(1) };
+        if clean <= hashed + UNHASHED_MAX { clean } else { hashed.max(1) }
+    }
+
+    fn candidate(&mut self, token: u64, want: Want, sink: &mut impl Sink) {
+        let ready = self.ready();
         let leaves = match want {
             Want::CoinbaseOnly => 1,
             Want::WholeSubtrees => (ready >> self.lg() << self.lg()).max(1),
@@ -483,6 +514,7 @@ impl Packer {
                 release.disturbed |= release.end > at;
             }
         }
+        busy |= self.answer_asked(sink);
         busy |= self.advance_stream(sink);
         busy | self.advance_release(sink)
     }

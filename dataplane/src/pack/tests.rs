@@ -184,7 +184,7 @@ impl World {
     }
 
     fn try_candidate(&mut self, want: Want) -> Candidate {
-        self.command(&PackCommand::GetCandidate { token: 77, want });
+        self.command(&PackCommand::GetCandidate { token: 77, want, drained: Records::Own(&[]) });
         let bytes = self.ear.replies.pop_back().expect("answered at once");
         match PackReply::decode(&bytes).expect("ours") {
             PackReply::Candidate {
@@ -299,6 +299,41 @@ fn whole_subtrees_can_be_asked_for_and_the_coinbase_alone_always() {
     let alone = world.try_candidate(Want::CoinbaseOnly);
     assert_eq!((alone.id.leaves, alone.subtrees, alone.fees_sat), (1, 0, 0));
     assert_eq!(alone.root, COINBASE);
+}
+
+#[test]
+fn a_candidate_waits_for_everything_that_was_accepted_before_it_was_asked_for() {
+    let mut world = World::new(|_| ());
+    (0..9).for_each(|n| world.pool(n));
+    // Shard 2 has published four by now; the last one is still on its link.
+    let drained = [ParentSeq { shard: 0, seq: 3 }, ParentSeq { shard: 2, seq: 4 }];
+    let drained = Records::Own(&drained);
+    world.command(&PackCommand::GetCandidate { token: 5, want: Want::Everything, drained });
+    world.settle();
+    assert!(world.ear.replies.is_empty(), "it is not complete");
+    assert!(!world.packer.accepts(1, &world.ear), "one at a time");
+    world.pool(11);
+    world.settle();
+    let bytes = world.ear.replies.pop_front().expect("now it is");
+    match PackReply::decode(&bytes).expect("ours") {
+        PackReply::Candidate { token: 5, id, .. } => assert_eq!(id.leaves, 11),
+        other => panic!("{other:?}"),
+    }
+    assert!(world.packer.accepts(1, &world.ear));
+}
+
+#[test]
+fn a_full_list_answers_for_a_candidate_that_can_never_be_complete() {
+    let mut world = World::new(|config| config.transactions_max = 50);
+    let mut n = 0;
+    while world.packer.room((n % 3) as u16) > 0 {
+        world.pool(n);
+        n += 1;
+    }
+    let drained = [ParentSeq { shard: 0, seq: 1_000 }];
+    let drained = Records::Own(&drained);
+    world.command(&PackCommand::GetCandidate { token: 5, want: Want::Everything, drained });
+    assert_eq!(world.ear.replies.len(), 1, "what is behind a full list cannot come");
 }
 
 #[test]
