@@ -21,8 +21,8 @@ const SCRIPT: Duration = Duration::from_secs(600);
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Transactions of one run
-    #[arg(short, long, default_value_t = 20_000)]
+    /// Transactions of one run; from 20,000 on the script's fan-out does not fit one block before Genesis
+    #[arg(short, long, default_value_t = 15_000)]
     n: usize,
     /// Rounds; the median counts
     #[arg(long, default_value_t = 3)]
