@@ -272,7 +272,8 @@ pub(super) fn leaves(_: &mut Conductor, ground: &mut Ground) -> Checked<Vec<TxId
         }
         ground.settle()
     };
-    ask(ground, &PackCommand::GetCandidate { token: 1, want: Want::Everything })?;
+    let drained = Records::Own(&[]);
+    ask(ground, &PackCommand::GetCandidate { token: 1, want: Want::Everything, drained })?;
     let mut candidate = CandidateId::default();
     while let Some(frag) = ground.machine.pack_control.poll() {
         if let Some(PackReply::Candidate { id, .. }) = PackReply::decode(frag.bytes) {
