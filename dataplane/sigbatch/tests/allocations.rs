@@ -52,7 +52,7 @@ fn a_batch_of_signatures_allocates_nothing_whatever_is_in_it() {
         let mut verifier = verifier.with_audits_kept(4);
         for count in [0, 1, 2, 17, 300] {
             let allocated = allocations_of(|| {
-                verifier.verify_each(|i| rows[i].check(), &mut verdicts[..count])
+                verifier.verify_each(|i| rows[i].check(), &mut verdicts[..count]);
             });
             assert_eq!(allocated, 0, "{backend:?}: {count} signatures");
         }

@@ -183,7 +183,7 @@ fn bodies(code: &[u8]) -> Vec<Body> {
         if rest.starts_with(b"macro_rules!") {
             i = open(i).map_or(code.len(), |open| closing(code, open));
         } else if rest.starts_with(b"step! {") {
-            let name = code[i + 7..].iter().position(|byte| byte.is_ascii_uppercase());
+            let name = code[i + 7..].iter().position(u8::is_ascii_uppercase);
             let name = i + 7 + name.unwrap_or(0);
             let fields = open(name).map_or(code.len(), |open| closing(code, open));
             let Some(body) = open(fields) else { break };
@@ -344,7 +344,7 @@ pub fn sites(text: &str, bends_n: bool) -> Vec<Site> {
                         continue;
                     }
                     for word in
-                        [0, words / 2, words.saturating_sub(1)].iter().take(words.max(1).min(3))
+                        [0, words / 2, words.saturating_sub(1)].iter().take(words.clamp(1, 3))
                     {
                         let bent = format!(
                             "crate::mutant::bend({}, {word})",
@@ -358,7 +358,7 @@ pub fn sites(text: &str, bends_n: bool) -> Vec<Site> {
         for line in lines_of(&code, &body.at) {
             let statement = String::from_utf8_lossy(&code[line.clone()]).into_owned();
             let acts =
-                statement.contains(" = ") || statement.contains("= ") || statement.contains("(");
+                statement.contains(" = ") || statement.contains("= ") || statement.contains('(');
             let plain = !["let ", "return", "const ", "use ", "}", "."]
                 .iter()
                 .any(|start| statement.starts_with(start));
@@ -396,10 +396,8 @@ pub fn sites(text: &str, bends_n: bool) -> Vec<Site> {
 }
 
 fn closing_balanced(statement: &[u8]) -> bool {
-    [(b'(', b')'), (b'[', b']'), (b'{', b'}')].iter().all(|(left, right)| {
-        statement.iter().filter(|byte| *byte == left).count()
-            == statement.iter().filter(|byte| *byte == right).count()
-    })
+    let count = |bracket: u8| statement.iter().map(|byte| u32::from(*byte == bracket)).sum::<u32>();
+    [(b'(', b')'), (b'[', b']'), (b'{', b'}')].iter().all(|(l, r)| count(*l) == count(*r))
 }
 
 /// Lines of a body that are whole statements: the line before ended one.
