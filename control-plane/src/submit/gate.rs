@@ -15,7 +15,7 @@ use consensus::hash::TxId;
 use consensus::rules::TxReject;
 use dataplane::msg::{IngestHeader, TxVerdict, VerdictFrag};
 use dataplane::tile::Stamp;
-use dataplane::topo::ExternalOut;
+use dataplane::topo::{ExternalIn, ExternalOut};
 use ring::Refused;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -176,7 +176,7 @@ impl Worker {
                 !inbox.calls.is_empty()
                     || inbox.ended
                     || (inbox.closed && closing.is_none())
-                    || inputs.iter().any(|input| input.has_next())
+                    || inputs.iter().any(ExternalIn::has_next)
             });
             shared.counters.add(SubmitCount::Parks, 1);
         }

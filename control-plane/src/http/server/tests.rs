@@ -31,7 +31,7 @@ fn quick() -> Limits {
     }
 }
 
-async fn served(limits: Limits) -> Served {
+fn served(limits: Limits) -> Served {
     let router = Router::new()
         .route("/echo", post(|body: Bytes| async move { body }))
         .route("/hello", get(|| async { "hello" }))
@@ -110,7 +110,7 @@ async fn one_answer(stream: &mut TcpStream) -> String {
 
 #[tokio::test]
 async fn requests_are_answered_one_after_another_on_one_connection() {
-    let s = served(quick()).await;
+    let s = served(quick());
     let mut stream = s.connect().await;
     for i in 0..3 {
         let body = format!("number {i}");
@@ -131,7 +131,7 @@ async fn requests_are_answered_one_after_another_on_one_connection() {
 
 #[tokio::test]
 async fn a_body_above_the_limit_is_refused_before_it_is_read_or_as_soon_as_it_shows() {
-    let s = served(quick()).await;
+    let s = served(quick());
     let claimed =
         s.all_of(b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\nabc").await;
     assert!(claimed.starts_with("HTTP/1.1 413"), "{claimed}");
@@ -152,7 +152,7 @@ async fn a_body_above_the_limit_is_refused_before_it_is_read_or_as_soon_as_it_sh
 
 #[tokio::test]
 async fn a_body_that_stops_or_crawls_or_ends_early_is_answered_and_counted() {
-    let s = served(quick()).await;
+    let s = served(quick());
     let slow = s.all_of(b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nab").await;
     assert!(slow.starts_with("HTTP/1.1 408"), "{slow}");
     s.comes_to(HttpCount::BodyTimeouts, 1).await;
@@ -190,18 +190,18 @@ async fn a_body_that_stops_or_crawls_or_ends_early_is_answered_and_counted() {
 
 #[tokio::test]
 async fn all_bodies_together_have_a_bound_too() {
-    let s = served(Limits { body_deadline: Duration::from_secs(5), ..quick() }).await;
+    let s = served(Limits { body_deadline: Duration::from_secs(5), ..quick() });
     let mut holders = Vec::new();
     for _ in 0..2 {
         let mut stream = s.connect().await;
         let head = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n";
         stream.write_all(head).await.unwrap();
-        stream.write_all(&[b'h'; 99_000]).await.unwrap();
+        stream.write_all(&vec![b'h'; 99_000]).await.unwrap();
         holders.push(stream);
     }
     s.comes_to(HttpCount::BodyBytes, 198_000).await;
     let mut third = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 60000\r\n\r\n".to_vec();
-    third.extend_from_slice(&[b'h'; 60_000]);
+    third.extend_from_slice(&vec![b'h'; 60_000]);
     let answer = s.all_of(&third).await;
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert!(answer.contains("retry-after: 1"), "{answer}");
@@ -212,7 +212,7 @@ async fn all_bodies_together_have_a_bound_too() {
 
 #[tokio::test]
 async fn slow_headers_and_idle_connections_are_closed_each_by_its_own_clock() {
-    let s = served(quick()).await;
+    let s = served(quick());
     let silent = async {
         let mut stream = s.connect().await;
         to_end(&mut stream).await
@@ -245,7 +245,7 @@ async fn slow_headers_and_idle_connections_are_closed_each_by_its_own_clock() {
 
 #[tokio::test]
 async fn what_is_not_http_and_what_is_too_much_of_it_is_told_so() {
-    let s = served(quick()).await;
+    let s = served(quick());
     let rubbish =
         s.all_of(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 tls speaks\r\n\r\n").await;
     assert!(rubbish.starts_with("HTTP/1.1 400"), "{rubbish}");
@@ -261,7 +261,7 @@ async fn what_is_not_http_and_what_is_too_much_of_it_is_told_so() {
 
 #[tokio::test]
 async fn a_client_that_reads_no_answer_is_cut() {
-    let s = served(quick()).await;
+    let s = served(quick());
     let mut stream = s.connect().await;
     stream.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     s.comes_to(HttpCount::WriteTimeouts, 1).await;
@@ -270,7 +270,7 @@ async fn a_client_that_reads_no_answer_is_cut() {
 
 #[tokio::test]
 async fn connections_above_the_bound_get_a_clear_word() {
-    let s = served(Limits { head_deadline: Duration::from_secs(30), ..quick() }).await;
+    let s = served(Limits { head_deadline: Duration::from_secs(30), ..quick() });
     let mut holders = Vec::new();
     for _ in 0..8 {
         holders.push(s.connect().await);
@@ -292,8 +292,7 @@ async fn ten_thousand_connections_leave_room_for_who_was_there() {
         head_deadline: Duration::from_secs(60),
         idle_max: Duration::from_secs(60),
         ..quick()
-    })
-    .await;
+    });
     let mut inside = s.connect().await;
     s.comes_to(HttpCount::Open, 1).await;
     let mut holders = Vec::new();
@@ -325,7 +324,7 @@ async fn ten_thousand_connections_leave_room_for_who_was_there() {
 
 #[tokio::test]
 async fn a_stop_ends_idle_connections_at_once_and_slow_handlers_after_the_grace() {
-    let mut s = served(quick()).await;
+    let mut s = served(quick());
     let mut idle = s.connect().await;
     idle.write_all(b"GET /hello HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     assert!(one_answer(&mut idle).await.ends_with("hello"));

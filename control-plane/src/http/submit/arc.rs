@@ -180,13 +180,13 @@ pub async fn status(State(api): State<Shared>, Path(txid): Path<String>) -> Resp
         }
     };
     let status = match found {
-        Whereabouts::Nowhere => match api.recent.get(&txid) {
-            Some(outcome) => refused_state(&outcome),
-            None => {
+        Whereabouts::Nowhere => {
+            let Some(outcome) = api.recent.get(&txid) else {
                 let what = "this node has not seen the transaction".to_owned();
                 return problem_response(&problem(404, Some(&txid), what));
-            }
-        },
+            };
+            refused_state(&outcome)
+        }
         found => place(&txid, found),
     };
     json(StatusCode::OK, &Status { status: None, title: None, ..status })
@@ -228,10 +228,8 @@ async fn judge(api: &Shared, txs: Result<Vec<Bytes>, BadBody>) -> Result<Vec<Ans
     }
     // A known one may be in a block, and finding it may read a file.
     let found = look(api, move |api| {
-        let place = |o: &Outcome| match o.verdict {
-            TxVerdict::Known => api.find.find(&o.txid).ok(),
-            _ => None,
-        };
+        let known = |o: &Outcome| o.verdict == TxVerdict::Known;
+        let place = |o: &Outcome| if known(o) { api.find.find(&o.txid).ok() } else { None };
         outcomes.iter().map(|o| answer(o, place(o))).collect()
     });
     found.await.ok_or_else(|| problem_response(&problem(409, None, "looking up failed".into())))

@@ -28,7 +28,9 @@ impl Recent {
         if outcomes.iter().all(Outcome::is_in) {
             let mut inner = self.lock();
             if !inner.by_txid.is_empty() {
-                outcomes.iter().for_each(|o| drop(inner.by_txid.remove(&o.txid)));
+                for outcome in outcomes {
+                    inner.by_txid.remove(&outcome.txid);
+                }
             }
             return;
         }
