@@ -290,17 +290,31 @@ pub(in super::super) fn verifyscript(rpc: Arc<Rpc>, args: Args) -> Later {
     })
 }
 
-/// Takes the coin from the chain, or from the pool.
+/// Takes the coin from the chain, or from the pool, where it may be spent: by this transaction, most likely.
 async fn find_coin(rpc: &Rpc, at: usize, job: &mut Job) -> Result<(), RpcError> {
     let chain = &rpc.service.chain;
-    let coin = match chain.coin(job.prev, false).await? {
-        Some(coin) => Some(coin),
-        None => chain.coin(job.prev, true).await?,
-    };
-    let coin = coin.ok_or_else(|| {
+    if let Some(coin) = chain.coin(job.prev, false).await? {
+        job.coin_height = Some(coin.height);
+        job.coin = Some((coin.locking_script, coin.value_sat));
+        return Ok(());
+    }
+    let output = pool_output(rpc, job.prev)?.ok_or_else(|| {
         RpcError::parameter(format!("Unable to find TXO spent by transaction scripts[{at}].tx!"))
     })?;
-    job.coin_height = Some(coin.height);
-    job.coin = Some((coin.locking_script, coin.value_sat));
+    job.coin_height = Some(chain.tip().height + 1);
+    job.coin = Some(output);
     Ok(())
+}
+
+/// An output of a transaction of the pool: script and value.
+fn pool_output(rpc: &Rpc, outpoint: OutPoint) -> Result<Option<(Vec<u8>, u64)>, RpcError> {
+    let Some(tx) = rpc.service.pool.get(&outpoint.txid)? else { return Ok(None) };
+    let mut layout = TxLayout::new();
+    let view = parse(&tx.raw, &mut layout)
+        .map_err(|error| RpcError::misc(format!("a stored transaction is damaged: {error}")))?;
+    let vout = outpoint.vout as usize;
+    Ok((vout < view.output_count()).then(|| {
+        let output = view.output(vout);
+        (output.locking_script.to_vec(), output.value_sat as u64)
+    }))
 }
