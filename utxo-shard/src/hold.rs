@@ -195,6 +195,11 @@ impl Shard {
         if self.table.claimant(claim) != *txid {
             return None;
         }
+        let top = self.table.claim(rec, vout);
+        if bits & out::HELD != 0 && self.table.claimant(top) != *txid {
+            // A rival in the same block holds the coin over the pool's spend: whoever of the two it is, it is not both.
+            return None;
+        }
         self.table.put_claim_block(claim, ctx.block);
         Some(InputVerdict::Spent { by: *txid })
     }
@@ -294,7 +299,10 @@ impl Shard {
             self.unlist_from_claim(claim, heir);
             let ctx = Context { block: waiter.block, height: waiter.height, ..Context::default() };
             let bits = self.table.output(rec, vout);
-            let can = self.exists_in(rec, &ctx)
+            // Who has spent it already notes that it has: it asks again.
+            let own = self.newest_spend(rec, vout, bits).map(|spend| self.table.claimant(spend));
+            let can = own != Some(waiter.txid)
+                && self.exists_in(rec, &ctx)
                 && self.spender(rec, vout, bits, &ctx).is_none()
                 && self.may_spend(rec, vout, bits, &ctx).is_ok()
                 && !self.differs(rec, vout, bits, &ctx, &waiter.expect);

@@ -5,7 +5,7 @@ use crate::{AdminOutcome, EvictStep};
 use consensus::tx::OutPoint;
 use dataplane::msg::InputVerdict::*;
 use dataplane::msg::admin::Admin;
-use dataplane::msg::admin::SpendState;
+use dataplane::msg::admin::{SpendState, SpentBy};
 use dataplane::msg::request::{List, SpentInput};
 use dataplane::msg::*;
 use dataplane::partition::Partition;
@@ -711,4 +711,69 @@ fn a_shard_never_acts_in_an_older_epoch_than_a_message() {
     w.shard.meet_epoch(epoch(9));
     w.shard.meet_epoch(epoch(5));
     assert_eq!(w.shard.epoch(), epoch(9));
+}
+
+#[test]
+fn a_rival_in_the_same_block_that_holds_the_coin_keeps_its_pool_spender_waiting() {
+    let mut w = World::new();
+    w.import(at(1, 0), 10);
+    let known = tx(&[at(1, 0)], &[9], 1);
+    w.announce(0, ticket(0, 1), &known);
+    w.commit(0, ticket(0, 1), &known);
+    assert_eq!(w.out.one(), Said::Decided { publish_seq: 1 });
+    // Both come in one block, the rival's hold first.
+    w.ctx = block(7, 501);
+    let rival = tx(&[at(1, 0)], &[8], 2);
+    w.announce(1, ticket(5, 1), &rival);
+    w.announce(0, ticket(6, 1), &known);
+    w.reserve(1, ticket(5, 1), rival.txid(), &[at(1, 0)]);
+    assert!(matches!(w.out.one(), Said::Input(InputVerdict::Reserved { .. })));
+    w.reserve(0, ticket(6, 1), known.txid(), &[at(1, 0)]);
+    assert_eq!(w.out.one(), Said::Input(InputVerdict::Busy { by: rival.txid() }));
+    // The rival gives up: the pool's spend stands, and nothing is held twice.
+    w.release(1, ticket(5, 1), rival.txid(), &[at(1, 0)]);
+    let told = w.wakes();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].said, Said::Wake(WakeReason::Free));
+    w.reserve(0, ticket(6, 2), known.txid(), &[at(1, 0)]);
+    assert_eq!(w.out.one(), Said::Input(InputVerdict::Spent { by: known.txid() }));
+    // Noted as the block's, it keeps the rival out.
+    w.reserve(1, ticket(5, 2), rival.txid(), &[at(1, 0)]);
+    assert_eq!(w.out.one(), Said::Input(InputVerdict::Spent { by: known.txid() }));
+}
+
+#[test]
+fn a_block_taken_back_leaves_the_pool_s_spend_and_an_unmined_one_is_the_pool_s_again() {
+    let mut w = World::new();
+    w.import(at(1, 0), 10);
+    let loser = tx(&[at(1, 0)], &[9], 1);
+    w.announce(0, ticket(0, 1), &loser);
+    w.commit(0, ticket(0, 1), &loser);
+    w.out.all();
+    let winner = tx(&[at(1, 0)], &[8], 2);
+    w.ctx = block(7, 501);
+    w.announce(1, ticket(5, 1), &winner);
+    w.reserve(1, ticket(5, 1), winner.txid(), &[at(1, 0)]);
+    w.settle(1, ticket(5, 1), winner.txid(), &[]);
+    w.out.all();
+    assert_eq!(w.shard.unspend(&at(1, 0), &winner.txid()), SpendState::Held, "on its way");
+    assert_eq!(w.shard.loser(&at(1, 0), &winner.txid()), SpentBy::Tx(loser.txid()));
+    w.spend(1, ticket(5, 1), winner.txid(), 2, &[at(1, 0)]);
+    w.out.all();
+    // The block stands, falls, and its transaction is the pool's under the sequence it has.
+    let set = Admin::SetMined { shard: 0, block: 7, height: 501, from_seq: 1, to_seq: 0 };
+    assert_eq!(w.admin(set), AdminOutcome::Done);
+    assert_eq!(w.shard.unmine(&winner.txid()), 0, "it is mined");
+    assert_eq!(w.admin(Admin::UnsetMined { block: 7 }), AdminOutcome::Done);
+    assert_eq!(w.shard.unmine(&winner.txid()), 2);
+    assert_eq!(w.shard.respend(&at(1, 0), &winner.txid(), 2), (SpendState::Done, 10));
+    let ours = Admin::SetMined { shard: 0, block: 8, height: 501, from_seq: 2, to_seq: 2 };
+    assert_eq!(w.admin(ours), AdminOutcome::Done);
+    assert_eq!(w.shard.unmined_spender(&at(1, 0)), SpentBy::Nobody, "mined again by its place");
+    assert_eq!(w.admin(Admin::UnsetMined { block: 8 }), AdminOutcome::Done);
+    assert_eq!(w.shard.unmined_spender(&at(1, 0)), SpentBy::Tx(winner.txid()));
+    // Taken back altogether: the pool's first spend counts again.
+    assert_eq!(w.shard.unspend(&at(1, 0), &winner.txid()), SpendState::Done);
+    assert_eq!(w.shard.unmined_spender(&at(1, 0)), SpentBy::Tx(loser.txid()));
+    w.shard.check();
 }
