@@ -114,13 +114,11 @@ impl Conductor {
         let fates = self.feed(lines, walk, context)?;
         if let Some((i, verdict)) = fates.cause(walk) {
             self.undo(lines, context, walk, &fates)?;
-            return match rejection_of(&verdict, walk.txids[i]) {
-                Some(rejection) => Ok(Err(rejection)),
-                None => {
-                    let (txid, verdict) = (walk.txids[i], verdict.verdict.name());
-                    Err(Trouble::Overloaded { txid, verdict }.into())
-                }
+            let Some(rejection) = rejection_of(&verdict, walk.txids[i]) else {
+                let (txid, verdict) = (walk.txids[i], verdict.verdict.name());
+                return Err(Trouble::Overloaded { txid, verdict }.into());
             };
+            return Ok(Err(rejection));
         }
         if let Err(rejection) = self.judge_coinbase(lines, block, walk, fates.fees_sat)? {
             self.undo(lines, context, walk, &fates)?;
@@ -411,7 +409,7 @@ impl Conductor {
 
 /// The block's failure by SV Node's name; `None` where it is ours, not the block's.
 fn rejection_of(verdict: &VerdictFrag, txid: TxId) -> Option<Rejection> {
-    let by_rule = TxReject::from_number(verdict.detail).map(|reject| reject.reason());
+    let by_rule = TxReject::from_number(verdict.detail).map(TxReject::reason);
     let missing = TxReject::InputsMissingOrSpent.reason();
     let reason = match verdict.verdict {
         TxVerdict::ScriptFailed => "blk-bad-inputs",

@@ -42,22 +42,22 @@ impl Conductor {
             return Ok(());
         }
         // Its bytes are asked for first: with its record the pool forgets them.
-        let coins = self.coins(lines, &txid, source)?;
-        let mut path = vec![(txid, 0, coins)];
+        let spent = coins(lines, &txid, source)?;
+        let mut path = vec![(txid, 0, spent)];
         let mut idle = 0;
         while let Some((txid, from_vout, _)) = path.last() {
             let (txid, from_vout) = (*txid, *from_vout);
             match self.evict_step(lines, txid, from_vout)? {
                 EvictStep::Done => {
-                    let (_, _, coins) = path.pop().expect("it is being looked at");
-                    self.unspend_all(lines, &txid, &coins)?;
+                    let (_, _, spent) = path.pop().expect("it is being looked at");
+                    self.unspend_all(lines, &txid, &spent)?;
                     evicted.push(txid);
                     idle = 0;
                 }
                 EvictStep::Spent { vout, by, .. } => {
                     path.last_mut().expect("it is being looked at").1 = vout;
-                    let coins = self.coins(lines, &by, source)?;
-                    path.push((by, 0, coins));
+                    let spent = coins(lines, &by, source)?;
+                    path.push((by, 0, spent));
                     idle = 0;
                 }
                 EvictStep::Held { vout } => {
@@ -97,20 +97,6 @@ impl Conductor {
             }
         })?;
         Ok(got)
-    }
-
-    fn coins<L: Lines>(
-        &self,
-        lines: &mut L,
-        txid: &TxId,
-        source: &Source<'_, '_>,
-    ) -> Result<Vec<OutPoint>, L::Error> {
-        if let Source::Block(walk) = source
-            && let Some(i) = walk.txids.iter().position(|t| t == txid)
-        {
-            return Ok(coins_of(walk.txs[i]));
-        }
-        Ok(coins_of(&lines.pool_tx(txid)?))
     }
 
     /// Gives the coins of an evicted transaction back.
@@ -218,4 +204,18 @@ impl Conductor {
         }
         Ok(())
     }
+}
+
+/// The coins a transaction spends, from the block in hand or from the pool.
+fn coins<L: Lines>(
+    lines: &mut L,
+    txid: &TxId,
+    source: &Source<'_, '_>,
+) -> Result<Vec<OutPoint>, L::Error> {
+    if let Source::Block(walk) = source
+        && let Some(i) = walk.txids.iter().position(|t| t == txid)
+    {
+        return Ok(coins_of(walk.txs[i]));
+    }
+    Ok(coins_of(&lines.pool_tx(txid)?))
 }
