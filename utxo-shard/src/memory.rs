@@ -112,7 +112,7 @@ impl Memory {
         s.next = 0;
         s.pending.clear();
         s.pending.resize(s.pages.div_ceil(64), u64::MAX);
-        if s.pages % 64 != 0 {
+        if !s.pages.is_multiple_of(64) {
             let last = s.pending.last_mut().expect("a page has a word");
             *last = (1 << (s.pages % 64)) - 1;
         }

@@ -433,9 +433,9 @@ impl UtxoStore for Reference {
                 || tx.coins.windows(2).any(|pair| pair[0].0 >= pair[1].0);
             out.push(if bad {
                 Verdict::InvalidSize
-            } else if self.records.contains_key(&tx.txid) {
-                Verdict::Exists
-            } else {
+            } else if let std::collections::btree_map::Entry::Vacant(e) =
+                self.records.entry(tx.txid)
+            {
                 let coin = |&(vout, value_sat, script): &(u32, u64, &[u8])| {
                     (vout, Output { value_sat, script: script.to_vec(), ..Output::default() })
                 };
@@ -447,8 +447,10 @@ impl UtxoStore for Reference {
                     coins: tx.coins.iter().map(coin).collect(),
                     ..Record::default()
                 };
-                self.records.insert(tx.txid, record);
+                e.insert(record);
                 Verdict::Done
+            } else {
+                Verdict::Exists
             });
         }
     }

@@ -181,7 +181,7 @@ impl<R: Read> SeedReader<R> {
                 return Err(self.damaged(
                     "index of an output",
                     u64::from(vout),
-                    "a larger one than the last",
+                    &"a larger one than the last",
                 ));
             }
             last = Some(vout);
@@ -205,7 +205,7 @@ impl<R: Read> SeedReader<R> {
             ("number of outputs at the end", utxos, self.utxos),
         ] {
             if got != counted {
-                return Err(self.damaged(what, got, counted));
+                return Err(self.damaged(what, got, &counted));
             }
         }
         self.ended = true;
@@ -216,19 +216,19 @@ impl<R: Read> SeedReader<R> {
         self.len - self.at
     }
 
-    fn damaged(&self, what: &'static str, got: u64, expected: impl ToString) -> SeedError {
+    fn damaged(&self, what: &'static str, got: u64, expected: &dyn ToString) -> SeedError {
         SeedError::Damaged { at: self.at, what, got, expected: expected.to_string() }
     }
 
     fn needs(&self, bytes: u64, what: &'static str) -> Result<(), SeedError> {
         if self.left() < bytes {
-            return Err(self.damaged(what, self.left(), format!("{bytes} or more")));
+            return Err(self.damaged(what, self.left(), &format!("{bytes} or more")));
         }
         Ok(())
     }
 
     fn most(&self, got: u64, most: u64, what: &'static str) -> Result<(), SeedError> {
-        if got > most { Err(self.damaged(what, got, format!("{most} or less"))) } else { Ok(()) }
+        if got > most { Err(self.damaged(what, got, &format!("{most} or less"))) } else { Ok(()) }
     }
 
     fn read(&mut self, into: &mut [u8]) -> Result<(), SeedError> {

@@ -422,16 +422,17 @@ impl Shard {
     /// What this shard, as home, knows of a transaction.
     pub fn seen(&self, txid: &TxId) -> SeenState {
         match self.table.find(txid) {
-            Some(rec) if self.table.is(rec, flag::LIVE) => match self.mined_height(rec) {
-                Some(height) => SeenState::Mined { height, unspent: self.table.unspent(rec) > 0 },
-                None => {
+            Some(rec) if self.table.is(rec, flag::LIVE) => {
+                if let Some(height) = self.mined_height(rec) {
+                    SeenState::Mined { height, unspent: self.table.unspent(rec) > 0 }
+                } else {
                     let publish_seq = self.table.publish_seq(rec);
                     SeenState::Unmined {
                         publish_seq,
                         rule_set: self.rule_sets[usize::from(self.table.rule_set(rec))],
                     }
                 }
-            },
+            }
             _ => SeenState::Unknown,
         }
     }

@@ -150,18 +150,18 @@ impl Slab {
     }
 
     fn alloc_cold(&mut self, units: usize) -> Option<Handle> {
-        let handle = match self.from_bins(units).or_else(|| self.from_fresh(units)) {
-            Some(handle) => handle,
-            None => {
+        let handle =
+            if let Some(handle) = self.take_binned(units).or_else(|| self.take_fresh(units)) {
+                handle
+            } else {
                 self.cool();
-                self.from_bins(units).or_else(|| self.from_fresh(units))?
-            }
-        };
+                self.take_binned(units).or_else(|| self.take_fresh(units))?
+            };
         self.roots.used_units += units;
         Some(handle)
     }
 
-    fn from_fresh(&mut self, units: usize) -> Option<Handle> {
+    fn take_fresh(&mut self, units: usize) -> Option<Handle> {
         if self.roots.fresh + units > self.units {
             return None;
         }
@@ -172,7 +172,7 @@ impl Slab {
     }
 
     /// Takes from the smallest bin that surely fits and gives the rest of the block back.
-    fn from_bins(&mut self, units: usize) -> Option<Handle> {
+    fn take_binned(&mut self, units: usize) -> Option<Handle> {
         let above = bin_above(units);
         if above >= BINS {
             return None;
@@ -266,13 +266,13 @@ impl Slab {
         if next != NONE {
             self.put_u32(next, 4, prev);
         }
-        if prev != NONE {
-            self.put_u32(prev, 0, next);
-        } else {
+        if prev == NONE {
             self.roots.bins[bin] = next;
             if next == NONE {
                 self.roots.filled &= !(1 << bin);
             }
+        } else {
+            self.put_u32(prev, 0, next);
         }
         self.begins.clear(handle as usize);
         self.ends.clear(handle as usize + units - 1);

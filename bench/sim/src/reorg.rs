@@ -183,7 +183,7 @@ impl Ground {
             self.settle()?;
             self.drop_shard_answers()
         } {}
-        if self.seed % 3 == 0 {
+        if self.seed.is_multiple_of(3) {
             for _ in 0..OLD_BLOCKS {
                 self.connect_new(&[], None)?;
             }
@@ -428,7 +428,7 @@ impl Ground {
         at -= v;
         match at {
             0 => Ok(m.pack.turn() == Turn::Busy),
-            1 => self.gate(),
+            1 => Ok(self.gate()),
             2 => {
                 let any = m.pack_store.poll().is_some();
                 m.pack_store.return_credit();
@@ -496,8 +496,8 @@ impl Ground {
         Ok(any)
     }
 
-    fn gate(&mut self) -> Checked<bool> {
-        let Some((token, tx)) = self.copies.front() else { return Ok(false) };
+    fn gate(&mut self) -> bool {
+        let Some((token, tx)) = self.copies.front() else { return false };
         let header = IngestHeader { token: *token, source: 1, ..IngestHeader::default() };
         let mut frag = vec![0; IngestHeader::LEN];
         header.write(&mut frag);
@@ -508,7 +508,7 @@ impl Ground {
         if sent {
             self.copies.pop_front();
         }
-        Ok(sent)
+        sent
     }
 
     /// Everybody in turn until nothing moves.

@@ -122,7 +122,7 @@ fn truncated(port: u16, _: &str, rng: &mut Rng) -> Outcome {
 }
 
 fn truncated_among(port: u16, _: &str, rng: &mut Rng) -> Outcome {
-    let mut txs: Vec<u8> = (0..1 + rng.below(30)).flat_map(|_| plain(rng)).collect();
+    let mut txs: Vec<u8> = (0..=rng.below(30)).flat_map(|_| plain(rng)).collect();
     txs.truncate(txs.len() - 1 - rng.below(100) as usize);
     submit(port, "/txs", &txs)
 }

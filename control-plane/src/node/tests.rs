@@ -50,7 +50,7 @@ fn spend(coins: &[(TxId, u32)], values: &[u64], lock_time: u32) -> Tx {
 /// A block on top of `below`; `fees_sat` is claimed by its coinbase, `salt` makes it another one.
 fn block(params: &ChainParams, below: ChainEnd, txs: &[Tx], fees_sat: u64, salt: u8) -> Made {
     let height = below.height + 1;
-    let script = vec![0x51, salt, 0x75];
+    let script = [0x51, salt, 0x75];
     let script = if salt == 0 { OPEN.to_vec() } else { [&[0x01][..], &script[1..], OPEN].concat() };
     let coinbase = mine::coinbase(height, params.subsidy_sat(height) + fees_sat, script, b"test");
     let mut raws = vec![coinbase.to_bytes()];
@@ -278,9 +278,9 @@ fn a_bad_block_changes_nothing() {
     }
     let late_parent = rig.make(&[also.clone(), good.clone()], 0, 7);
     assert_eq!(rig.refused(&late_parent), "bad-txns-inputs-missingorspent");
-    let rich = rig.make(&[good.clone()], REWARD, 7);
+    let rich = rig.make(std::slice::from_ref(&good), REWARD, 7);
     assert_eq!(rig.refused(&rich), "bad-cb-amount");
-    let mut wrong = rig.make(&[good.clone()], 0, 7);
+    let mut wrong = rig.make(std::slice::from_ref(&good), 0, 7);
     wrong.raw[40] ^= 1;
     assert_eq!(rig.refused(&wrong), "bad-txnmrklroot");
     let mut script = spend(&[(good.txid(), 0)], &[1], 0);

@@ -132,8 +132,13 @@ mod tests {
         let mut terminal = Terminal::new(TestBackend::new(140, 20)).expect("a screen in memory");
         let mut state = TableState::default();
         terminal.draw(|frame| draw(frame, &reading, &mut state)).expect("drawn");
-        let text: String =
-            terminal.backend().buffer().content().iter().map(|c| c.symbol()).collect();
+        let text: String = terminal
+            .backend()
+            .buffer()
+            .content()
+            .iter()
+            .map(ratatui::buffer::Cell::symbol)
+            .collect();
         for wanted in ["process 42", "validate:0", "97.5", "shard:0", "validate_shard:0.0", "255"] {
             assert!(text.contains(wanted), "{wanted} is not on the screen");
         }

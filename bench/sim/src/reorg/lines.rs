@@ -87,7 +87,7 @@ impl Strikes {
         }
     }
 
-    fn changes_orders(&self) -> bool {
+    fn changes_orders(self) -> bool {
         matches!(
             self.plant,
             Some(

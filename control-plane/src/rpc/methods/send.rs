@@ -543,11 +543,11 @@ mod tests {
         for (inputs, code, message) in rows {
             let params = format!("[{inputs}]");
             assert!(read_fast(params.as_bytes()).is_none(), "{params}");
-            let error = read_slowly(params.as_bytes()).err().expect(&params);
+            let error = read_slowly(params.as_bytes()).expect_err(&params);
             assert_eq!((error.code, &error.message[..]), (code, message), "{params}");
         }
         let config = format!(r#"[[{{"hex":"{tx}","config":{{"x":5}}}}]]"#);
-        let error = read_slowly(config.as_bytes()).err().expect("no such setting");
+        let error = read_slowly(config.as_bytes()).expect_err("no such setting");
         assert!(error.message.starts_with("x is not a valid policy setting."));
     }
 }
