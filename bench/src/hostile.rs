@@ -139,12 +139,15 @@ fn run(args: &Args, evidence: &mut Evidence) -> Result<bool, NodeError> {
     judge_honest(&honest, &mut wrong);
     evidence.set("honest", honest);
     evidence.set("blocks_mined", blocks);
-    let (early_mb, end_mb) = (memory.around(total / 5), memory.around(total));
+    let window = total / 10;
+    let (early_mb, early_least_mb) = memory.around(total / 5, window);
+    let (end_mb, end_least_mb) = memory.around(total, window);
     let growth_pct = (end_mb - early_mb) * 100.0 / early_mb.max(1.0);
     evidence.set("minutes", args.minutes);
     evidence.set("rss_mb_at_2min", round1(early_mb));
     evidence.set("rss_mb_at_s", (total / 5).as_secs_f64());
     evidence.set("rss_mb_end", round1(end_mb));
+    evidence.set("rss_mb_least", json!([round1(early_least_mb), round1(end_least_mb)]));
     evidence.set("growth_pct", (growth_pct * 100.0).round() / 100.0);
     evidence.set("rss_mb_series", memory.series(60));
     if growth_pct > GROWTH_PCT_MAX {

@@ -76,7 +76,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "empty body",              port: Port::Submit, statuses: &[400],           may_close: false, counter: "http_submit_bodies_empty_total",   attack: empty },
     Kind { name: "orphan without a parent", port: Port::Submit, statuses: &[422],           may_close: false, counter: "validate_orphaned_total",          attack: orphan },
     Kind { name: "too many transactions",   port: Port::Submit, statuses: &[413],           may_close: false, counter: "http_submit_bodies_too_many_transactions_total", attack: too_many },
-    Kind { name: "oversized body",          port: Port::Submit, statuses: &[413],           may_close: true,  counter: "bodies_too_large_total",           attack: oversized },
+    Kind { name: "oversized body",          port: Port::Submit, statuses: &[413, 431],      may_close: true,  counter: "bodies_too_large_total",           attack: oversized },
     Kind { name: "cut body",                port: Port::Submit, statuses: &[400],           may_close: true,  counter: "bodies_incomplete_total",          attack: cut },
     Kind { name: "bad chunks",              port: Port::Submit, statuses: &[400],           may_close: true,  counter: "bodies_incomplete_total",          attack: bad_chunks },
     Kind { name: "slow body",               port: Port::Submit, statuses: &[408],           may_close: true,  counter: "body_timeouts_total",              attack: slow_body },
@@ -190,7 +190,7 @@ fn oversized(port: u16, _: &str, rng: &mut Rng) -> Outcome {
         let length = *rng.pick(&[33 << 20, 1 << 40, u64::MAX]);
         let head = format!("POST /tx HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
         let outcome = send(port, head.as_bytes());
-        // A length that is no number to the server is a head it cannot read.
+        // A length that no counter holds is a head that is too large (431), or one that cannot be read.
         if outcome == Outcome::Answered(400) { Outcome::Closed } else { outcome }
     } else {
         let Some(mut wire) = Wire::open(port) else { return Outcome::NotConnected };

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-/// Samples this far from a moment speak for it.
-const WINDOW: Duration = Duration::from_secs(10);
-
 /// Samples of one process.
 #[derive(Debug)]
 pub struct Memory {
@@ -34,13 +31,15 @@ impl Memory {
         self.samples.last().map_or_else(|| "gone".to_owned(), |(_, mb)| format!("{mb:.1} MB"))
     }
 
-    /// Megabytes around a moment: the median of the samples near it, of which those before it are enough.
-    pub fn around(&self, moment: Duration) -> f64 {
-        let near = |at: &Duration| at.abs_diff(moment) <= WINDOW;
+    /// Megabytes around a moment: the median and the least of the samples at most `window` from it. Bodies of up to 32 MB come
+    /// and go all the time, so one sample says little.
+    pub fn around(&self, moment: Duration, window: Duration) -> (f64, f64) {
+        let near = |at: &Duration| at.abs_diff(moment) <= window;
         let mut mb: Vec<f64> =
             self.samples.iter().filter(|(at, _)| near(at)).map(|(_, mb)| *mb).collect();
         mb.sort_by(f64::total_cmp);
-        mb.get(mb.len() / 2).copied().unwrap_or(f64::NAN)
+        let at = |place: usize| mb.get(place).copied().unwrap_or(f64::NAN);
+        (at(mb.len() / 2), at(0))
     }
 
     /// At most `points` samples over the whole time.
@@ -59,10 +58,11 @@ mod tests {
         let mut memory = Memory::new();
         memory.samples = (0..100).map(|s| (Duration::from_secs(s), s as f64)).collect();
         memory.samples[50].1 = 9_000.0;
-        assert!((memory.around(Duration::from_secs(50)) - 51.0).abs() < 2.0);
+        let (median, least) = memory.around(Duration::from_secs(50), Duration::from_secs(10));
+        assert!((median - 51.0).abs() < 2.0 && (least - 40.0).abs() < 1e-9, "{median} {least}");
         assert_eq!(memory.series(10).len(), 10);
         let mut own = Memory::new();
         own.sample(std::process::id(), Duration::ZERO);
-        assert!(own.around(Duration::ZERO) > 1.0);
+        assert!(own.around(Duration::ZERO, Duration::ZERO).0 > 1.0);
     }
 }
