@@ -170,7 +170,8 @@ fn script(args: &Args, node: &Running, chain: bool) -> Result<Value, NodeError> 
     serde_json::from_str(first).map_err(|_| {
         let errors = String::from_utf8_lossy(&out.stderr);
         let last = errors.lines().last().unwrap_or("no output at all");
-        NodeError(format!("{} ended with {}: {last}", args.script.display(), out.status))
+        let hint = if last.contains("coincurve") { "; `cargo xtask setup` fetches it" } else { "" };
+        NodeError(format!("{} ended with {}: {last}{hint}", args.script.display(), out.status))
     })
 }
 
