@@ -403,7 +403,12 @@ impl Conductor {
     ) -> Result<(), L::Error> {
         let new: Vec<usize> = (1..walk.len()).rev().filter(|&i| fates.of[i] == Fate::New).collect();
         let mut evicted = Vec::new();
-        self.take_back(lines, context, walk, &new, &mut evicted)
+        self.take_back(lines, context, walk, &new, &mut evicted)?;
+        if evicted.len() > new.len() {
+            // Some of the pool had spent what the block brought; pack offers nothing until it knows that this is over.
+            self.end_evictions(lines)?;
+        }
+        Ok(())
     }
 }
 

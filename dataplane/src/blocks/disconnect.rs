@@ -62,9 +62,7 @@ impl Conductor {
                 for leaf in leaves.drain(..).rev() {
                     self.evict(lines, leaf.txid, &source, &mut evicted)?;
                 }
-                let drained = self.drained(lines)?;
-                let drained = Records::Own(&drained[..]);
-                Self::command(lines, &PackCommand::EvictionsDone { drained })?;
+                self.end_evictions(lines)?;
             }
             Err(why) => return Err(Trouble::PackRefused { what: "a block put back", why }.into()),
         }

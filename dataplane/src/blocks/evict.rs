@@ -5,8 +5,9 @@
 
 use super::walk::Walk;
 use super::{Conductor, Lines, Trouble};
-use crate::msg::Context;
 use crate::msg::admin::{Admin, AdminReply, EvictStep, SpendState, Whereabouts};
+use crate::msg::pack_control::PackCommand;
+use crate::msg::{Context, Records};
 use consensus::hash::TxId;
 use consensus::tx::{OutPoint, TxLayout, parse};
 
@@ -80,6 +81,13 @@ impl Conductor {
             }
         }
         Ok(())
+    }
+
+    /// Tells pack that no more evictions come which belong to no block.
+    pub(super) fn end_evictions<L: Lines>(&mut self, lines: &mut L) -> Result<(), L::Error> {
+        let drained = self.drained(lines)?;
+        let drained = Records::Own(&drained[..]);
+        Self::command(lines, &PackCommand::EvictionsDone { drained })
     }
 
     fn evict_step<L: Lines>(
