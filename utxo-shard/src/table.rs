@@ -26,6 +26,7 @@ use crate::slab::{Handle, NONE, Slab};
 use consensus::hash::TxId;
 use dataplane::msg::Ticket;
 use siphasher::sip::SipHasher13;
+use std::cell::Cell;
 use std::hash::Hasher;
 
 /// A record.
@@ -92,6 +93,8 @@ pub(crate) const EXTENT_OUTPUTS: u32 = 1 << EXTENT_BITS;
 const EXTENT_BITS: u32 = 8;
 /// Bytes in front of an extent's entries.
 pub(crate) const EXTENT_HEADER_BYTES: usize = 16;
+/// Ids whose hash is remembered.
+const MEMO_IDS: usize = 128;
 /// Ids that are prefetched together.
 pub(crate) const WARM_MAX: usize = 64;
 /// Bytes of a record without outputs.
@@ -147,6 +150,8 @@ pub(crate) struct Table {
     pub slab: Slab,
     pub index: Index,
     key: (u64, u64),
+    /// Hashes of ids seen last: an operation asks for the same few many times, and [`Table::warm`] for all of a batch before.
+    memo: Box<[Cell<(TxId, u32)>; MEMO_IDS]>,
     /// Dropped records with extents, whose parts are still to be freed.
     graves: Handle,
 }
@@ -166,16 +171,32 @@ macro_rules! field {
 
 impl Table {
     pub fn new(transactions_max: usize, slab_bytes: usize, key: (u64, u64)) -> Self {
-        Self { slab: Slab::new(slab_bytes), index: Index::new(transactions_max), key, graves: NONE }
+        Self::of(Slab::new(slab_bytes), Index::new(transactions_max), key, NONE)
     }
 
     /// A table made again from its two memories.
     pub fn of(slab: Slab, index: Index, key: (u64, u64), graves: Handle) -> Self {
-        Self { slab, index, key, graves }
+        let zero = TxId([0; 32]);
+        let memo = Box::new([const { Cell::new((TxId([0; 32]), 0)) }; MEMO_IDS]);
+        let table = Self { slab, index, key, memo, graves };
+        table.memo[0].set((zero, table.keyed_hash(&zero)));
+        // Elsewhere an id that begins with zero never stands, so what is there before the first id is never taken for one.
+        table
     }
 
     #[inline]
     fn hash(&self, txid: &TxId) -> u32 {
+        let memo = &self.memo[usize::from(txid.0[0]) % MEMO_IDS];
+        let (id, hash) = memo.get();
+        if id == *txid {
+            return hash;
+        }
+        let hash = self.keyed_hash(txid);
+        memo.set((*txid, hash));
+        hash
+    }
+
+    fn keyed_hash(&self, txid: &TxId) -> u32 {
         let mut h = SipHasher13::new_with_keys(self.key.0, self.key.1);
         h.write(&txid.0);
         (h.finish() >> 32) as u32
