@@ -110,8 +110,10 @@ pub struct Loaded {
 const FILE_VARIABLES: [&str; 2] = ["METANODE_CONFIG", "METANODE_CUSTOM_CONFIG"];
 
 /// Variables of this repository that are not settings of a node.
-const OTHERS: [&str; 6] = [
+const OTHERS: [&str; 8] = [
     "METANODE_SEAL",
+    "METANODE_SEED",
+    "METANODE_SVNODE",
     "METANODE_BLESS",
     "METANODE_VECTORS",
     "METANODE_FLIPS",
