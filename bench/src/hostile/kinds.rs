@@ -81,7 +81,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "bad chunks",              port: Port::Submit, statuses: &[400],           may_close: true,  counter: "bodies_incomplete_total",          attack: bad_chunks },
     Kind { name: "slow body",               port: Port::Submit, statuses: &[408],           may_close: true,  counter: "body_timeouts_total",              attack: slow_body },
     Kind { name: "slow head",               port: Port::Submit, statuses: &[408],           may_close: true,  counter: "head_timeouts_total",              attack: slow_head },
-    Kind { name: "silent socket",           port: Port::Rpc,    statuses: &[408],           may_close: true,  counter: "idle_closed_total",                attack: silent },
+    Kind { name: "silent socket",           port: Port::Rpc,    statuses: &[408],           may_close: true,  counter: "head_timeouts_total",              attack: silent },
     Kind { name: "half a line",             port: Port::Rpc,    statuses: &[408],           may_close: true,  counter: "head_timeouts_total",              attack: half_line },
     Kind { name: "no HTTP at all",          port: Port::Rpc,    statuses: &[400],           may_close: true,  counter: "heads_invalid_total",              attack: garbage },
     Kind { name: "endless head",            port: Port::Rpc,    statuses: &[431],           may_close: true,  counter: "heads_too_large_total",            attack: endless_head },

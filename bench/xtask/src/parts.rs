@@ -95,7 +95,7 @@ pub const PARTS: &[Part] = &[
     Part {
         name: "demo",
         what: "the whole machine on a workload with faults: every count reconciles, every root is right",
-        command: "cargo run --release -- demo --txs 20000 --seed {seed} --json",
+        command: "cargo run --release -- demo --seed {seed} --json",
         limit_s: 600,
         ..PLAIN
     },

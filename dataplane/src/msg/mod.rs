@@ -46,7 +46,7 @@ pub struct Ticket {
 /// Number of one group commit: which start of the data directory, and which commit since.
 ///
 /// Travels with every batch. A shard never logs in an older epoch than a message it acts on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, bytemuck::Zeroable)]
 pub struct Epoch {
     /// Drawn anew at each opening of the data directory.
     pub incarnation: u32,

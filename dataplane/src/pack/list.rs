@@ -7,7 +7,7 @@
 //! its place is closed by a walk from there to the end, a bounded number of leaves a turn, while new ones are appended
 //! behind. Putting transactions in front moves the others up, from the end, and while that lasts nothing is offered or taken.
 //!
-//! Memory: 64 bytes a leaf here, 64 in the tree, 16 to 32 in the index; all of it taken at start.
+//! Memory: 64 bytes a leaf here, 64 in the tree, 16 to 32 in the index; all of it taken at start and touched as it is used.
 
 use super::index::Index;
 use super::tree::{Edge, Tree};
@@ -17,7 +17,7 @@ use consensus::hash::TxId;
 use sigbatch::Hasher;
 
 /// What is known of a transaction in the list besides its id.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bytemuck::Zeroable)]
 pub struct Leaf {
     /// Fee, satoshi.
     pub fee_sat: u64,
@@ -31,7 +31,7 @@ pub struct Leaf {
     pub shard: u16,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Zeroable)]
 struct Place {
     leaf: Leaf,
     /// Sums up to and including this place.
@@ -93,7 +93,7 @@ impl List {
         Self {
             tree: Tree::with_capacity(capacity + 1, hasher),
             index: Index::with_capacity(capacity, key),
-            places: vec![Place::default(); capacity + 1],
+            places: bytemuck::zeroed_vec(capacity + 1),
             len: 1,
             work: Work::None,
             again_from: usize::MAX,
