@@ -40,7 +40,13 @@ pub fn of_run(args: &[&str], within: Option<&str>) -> Result<u64, String> {
     }
     let line = text.lines().find(|line| line.contains("Collected :"));
     let count = line.and_then(|line| line.rsplit(':').next()?.trim().parse().ok());
-    count.ok_or_else(|| format!("valgrind printed no count for {args:?}"))
+    match (count, within) {
+        (None, _) => Err(format!("valgrind printed no count for {args:?}")),
+        (Some(0), Some(functions)) => Err(format!(
+            "valgrind met no function {functions} in {args:?}: it was inlined or renamed, and nothing was counted"
+        )),
+        (Some(count), _) => Ok(count),
+    }
 }
 
 /// Counts beside the committed ones of the same names.

@@ -82,6 +82,7 @@ impl Shard {
                 return if passed { AdminOutcome::Done } else { AdminOutcome::Refused };
             }
             Admin::Lock { outpoint, locked } => self.lock(&outpoint, locked),
+            Admin::Preserve { txid, until_height } => self.preserve(&txid, until_height),
             Admin::Evict { token, txid, from_vout } => {
                 let step = self.evict(&txid, from_vout, to);
                 answer(&AdminReply::Evict { token, step });
@@ -271,6 +272,7 @@ impl Shard {
         let value_sat = self.table.pending_value_sat(rec);
         let settled = if ctx.is_pool() { flag::SETTLED } else { 0 };
         self.table.put_flags(rec, flag::LIVE | flag::COINBASE | settled);
+        self.table.put_kept_until(rec, 0);
         self.table.put_publish_seq(rec, 0);
         self.table.put_epoch_number(rec, self.epoch.number);
         self.table.put_block(rec, ctx.block);

@@ -16,6 +16,8 @@ pub const COIN_WAITERS_MAX: u16 = 64;
 pub const TX_WAITERS_MAX: u16 = 16 * 1024;
 /// Largest output index that can be imported by itself.
 pub const IMPORT_VOUT_MAX: u32 = 1 << 24;
+/// Largest height until which a record can be kept from pruning: three bytes of its header.
+pub const KEPT_UNTIL_MAX: u32 = (1 << 24) - 1;
 /// Blocks that are remembered as intervals; the next `SetMined` is refused until `prune` has dropped old ones.
 pub const BLOCKS_MAX: usize = 1 << 16;
 /// Blocks after which a coinbase output can be spent. Source: SV Node `COINBASE_MATURITY`.

@@ -184,6 +184,11 @@ impl<'a> Desk<'a> {
         one(&mut self.out)
     }
 
+    fn preserve(&mut self, txid: TxId, until_height: u32) -> Verdict {
+        self.store.preserve_many(&[txid], until_height, &mut self.out);
+        one(&mut self.out)
+    }
+
     fn unspend(&mut self, coin: OutPoint, by: TxId) -> Verdict {
         self.store.unspend_many(&[(coin, by)], &mut self.out);
         one(&mut self.out)
@@ -491,6 +496,12 @@ fn pruning(desk: &mut Desk<'_>) {
     let unmined = decide(desk, &pool2, &c);
     desk.prune(TIP_HEIGHT);
     assert!(desk.known(&ctx, &a).is_some(), "its spender is mined above this height");
+    assert_eq!(desk.preserve(a.txid, TIP_HEIGHT + 40), Verdict::Done);
+    assert_eq!(desk.preserve(a.txid, 1 << 24), Verdict::Contradicts);
+    assert_eq!(desk.preserve(base(9, 1).txid, 7), Verdict::TxMissing);
+    desk.prune(TIP_HEIGHT + 39);
+    assert!(desk.known(&ctx, &a).is_some(), "kept by order");
+    assert_eq!(desk.preserve(a.txid, 0), Verdict::Done);
     desk.prune(TIP_HEIGHT + 1);
     assert!(desk.known(&ctx, &a).is_none(), "spent out and buried");
     assert_eq!(desk.resolve(&ctx, a.coin(0)), Err(Verdict::TxMissing));
@@ -722,6 +733,11 @@ fn step(
             note(desk.reassign(Reassigned { outpoint: coin, old: &old, new: &new, from_height }))
         }
         15 => note(desk.evict(&tx.txid)),
+        _ if a % 4 == 3 => {
+            let base = &family.bases[usize::from(a / 4) % Family::BASES];
+            let kept = if b < 128 { base.txid } else { tx.txid };
+            note(desk.preserve(kept, chain.tip_height + u32::from(b % 4)))
+        }
         _ => {
             desk.prune(chain.tip_height - u32::from(b % 2));
             String::new()

@@ -167,6 +167,7 @@ impl Shard {
             flags |= flag::POOL;
         }
         self.table.put_flags(rec, flags);
+        self.table.put_kept_until(rec, 0);
         self.table.put_publish_seq(rec, self.publish_seq);
         let rule_set = self.rule_set_number(ctx);
         self.table.put_rule_set(rec, rule_set);

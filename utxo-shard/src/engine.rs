@@ -602,6 +602,20 @@ impl UtxoStore for Shards {
         }
     }
 
+    fn preserve_many(&mut self, txids: &[TxId], until_height: u32, out: &mut Vec<Verdict>) {
+        for txid in txids {
+            let owner = self.owner(txid);
+            let owner = &mut self.shards[owner];
+            out.push(if owner.preserve(txid, until_height) {
+                Verdict::Done
+            } else if owner.has(txid) {
+                Verdict::Contradicts
+            } else {
+                Verdict::TxMissing
+            });
+        }
+    }
+
     fn evict_step(&mut self, txid: &TxId) -> Evicting {
         if self.evicting.first().is_none_or(|first| first.0 != *txid) {
             assert!(self.evicting.is_empty(), "an eviction is finished before the next begins");

@@ -2,7 +2,7 @@
 //!
 //! It says what the rules say and is what every engine is compared with. Nothing here is fast or bounded.
 
-use crate::config::COINBASE_MATURITY_BLOCKS;
+use crate::config::{COINBASE_MATURITY_BLOCKS, KEPT_UNTIL_MAX};
 use crate::outputs::is_unspendable;
 use crate::store::*;
 use crate::verdict::Verdict;
@@ -48,6 +48,7 @@ struct Record {
     block: u32,
     height: u32,
     rule_set: u32,
+    kept_until: u32,
     coins: BTreeMap<u32, Output>,
     inputs: Vec<OutPoint>,
 }
@@ -378,7 +379,9 @@ impl Reference {
             output.held_by.is_none()
                 && newest.and_then(|s| self.spend_height(s)).is_some_and(|h| h <= height)
         };
-        self.mined_height(record).is_some_and(|h| h <= height) && record.coins.values().all(gone)
+        self.mined_height(record).is_some_and(|h| h <= height)
+            && record.kept_until <= height
+            && record.coins.values().all(gone)
     }
 }
 
@@ -549,6 +552,19 @@ impl UtxoStore for Reference {
 
     fn evict_step(&mut self, txid: &TxId) -> Evicting {
         Evicting::Ended(self.evict(txid))
+    }
+
+    fn preserve_many(&mut self, txids: &[TxId], until_height: u32, out: &mut Vec<Verdict>) {
+        for txid in txids {
+            out.push(match self.records.get_mut(txid) {
+                None => Verdict::TxMissing,
+                Some(_) if until_height > KEPT_UNTIL_MAX => Verdict::Contradicts,
+                Some(record) => {
+                    record.kept_until = until_height;
+                    Verdict::Done
+                }
+            });
+        }
     }
 
     fn prune_step(&mut self, height: u32) -> bool {

@@ -166,11 +166,14 @@ pub trait UtxoStore {
     /// Gives frozen coins another locking script, to be spent from a height on; the coin is unfrozen.
     fn reassign_many(&mut self, coins: &[Reassigned<'_>], out: &mut Vec<Verdict>);
 
+    /// Keeps the records of transactions from every prune at a height below `until_height`, whatever is spent; 0 ends that.
+    fn preserve_many(&mut self, txids: &[TxId], until_height: u32, out: &mut Vec<Verdict>);
+
     /// One bounded step of the eviction of an unmined transaction and all its descendants, children first.
     fn evict_step(&mut self, txid: &TxId) -> Evicting;
 
     /// One bounded step of dropping what is mined and spent out by mined transactions, all at `height` or below; false at the end.
-    /// Parents of unmined transactions stay, whatever their height.
+    /// Parents of unmined transactions stay, whatever their height, and so does what [`UtxoStore::preserve_many`] keeps.
     fn prune_step(&mut self, height: u32) -> bool;
 
     /// Unmined transactions, parents before children.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! record   0      32          40            48      52       56        60        64        68        70          72
-//! live     | txid | publish   | epoch       | block | height | outputs | unspent | waiters | waiting | spare     | class.. |
+//! live     | txid | publish   | epoch       | block | height | outputs | unspent | waiters | waiting | kept until | flags.. |
 //! pending  | txid | slot, att | raw, length | value (sat)    | outputs | unspent | waiters | waiting | validator | flags.. |
 //!          80: one entry of 16 bytes an output, then the locking scripts; or, of more than 256 outputs, one handle an extent
 //! extent   bytes u32, spare | 256 entries | their locking scripts
@@ -117,6 +117,9 @@ const VALIDATOR: usize = 70;
 const FLAGS: usize = 72;
 const IMPORTED: usize = 73;
 const RULE_SET: usize = 74;
+// Low and high part of the height below which a live record is not pruned.
+const KEPT_LOW: usize = VALIDATOR;
+const KEPT_HIGH: usize = 75;
 const RECORD_BYTES: usize = 76;
 
 // While a coin is held its ticket is needed, once it is spent the publish sequence: they share their place.
@@ -420,6 +423,17 @@ impl Table {
 
     // Which of the shard's rule sets its scripts were verified under.
     field!(Rec, rule_set, put_rule_set, u8, u8, put_u8, RULE_SET);
+
+    /// Height below which a live record is not pruned, whatever becomes of its outputs.
+    pub fn kept_until(&self, rec: Rec) -> u32 {
+        u32::from(self.slab.u16(rec.0, KEPT_LOW)) | u32::from(self.slab.u8(rec.0, KEPT_HIGH)) << 16
+    }
+
+    /// At most [`crate::config::KEPT_UNTIL_MAX`].
+    pub fn put_kept_until(&mut self, rec: Rec, height: u32) {
+        self.slab.put_u16(rec.0, KEPT_LOW, height as u16);
+        self.slab.put_u8(rec.0, KEPT_HIGH, (height >> 16) as u8);
+    }
 
     #[inline]
     pub fn is(&self, rec: Rec, flag: u8) -> bool {

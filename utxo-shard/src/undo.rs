@@ -4,7 +4,7 @@
 //! module names, evicts them at their homes, gives their coins back at the owners ([`Shard::unspend`]), and comes up again. Every
 //! call is bounded. Pruning drops records that nobody can need any more: mined, spent out, and all of it deep enough.
 
-use crate::config::OUTPUTS_PER_STEP;
+use crate::config::{KEPT_UNTIL_MAX, OUTPUTS_PER_STEP};
 use crate::shard::{Outbox, Shard};
 use crate::table::{Claim, Rec, Table, flag, out};
 use consensus::hash::TxId;
@@ -256,10 +256,22 @@ impl Shard {
         PruneStep { next: (at < places).then_some(at), pruned }
     }
 
+    /// Keeps the record of a transaction from every prune at a height below `until_height`, mined and spent out or not; 0 ends
+    /// that. False where there is none, or the height is above [`KEPT_UNTIL_MAX`].
+    ///
+    /// Source: Teranode's `PreserveTransactions` and `ProcessExpiredPreservations` in one: nothing has to run when it expires.
+    pub fn preserve(&mut self, txid: &TxId, until_height: u32) -> bool {
+        let found = self.table.find(txid).filter(|&rec| self.table.is(rec, flag::LIVE));
+        let Some(rec) = found.filter(|_| until_height <= KEPT_UNTIL_MAX) else { return false };
+        self.table.put_kept_until(rec, until_height);
+        true
+    }
+
     /// What can be said of a record without looking at its outputs.
     fn may_prune(&self, rec: Rec, height: u32) -> bool {
         self.table.is(rec, flag::LIVE)
             && self.table.unspent(rec) == 0
+            && self.table.kept_until(rec) <= height
             && self.table.waiting(rec) == 0
             && self.mined_height(rec).is_some_and(|h| h <= height)
     }

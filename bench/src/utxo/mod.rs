@@ -409,6 +409,8 @@ impl Engine for Own {
         self.all_good()
     }
 
+    // The counted function: valgrind finds it by its name, so it must be there in every profile.
+    #[inline(never)]
     fn apply(&mut self, batch: &[Work]) -> Result<(), String> {
         let txs: Vec<_> = batch.iter().map(Work::spending).collect();
         self.store.commit_many(&POOL, &txs, &mut self.verdicts);

@@ -168,6 +168,13 @@ pub enum Admin<'a> {
         /// True to lock.
         locked: bool,
     },
+    /// Keep the record of a transaction from every `Prune` at a height below this one; 0 ends that.
+    Preserve {
+        /// Its id.
+        txid: TxId,
+        /// First height at which it may go.
+        until_height: u32,
+    },
     /// Has every coordinator's `Request::Barrier` of this number been read? Refused until it has.
     Barrier {
         /// The number.
@@ -445,6 +452,11 @@ impl<'a> Item<'a> for Admin<'a> {
                 w.u8(20);
                 w.u32(*number);
             }
+            Self::Preserve { txid, until_height } => {
+                w.u8(21);
+                w.txid(txid);
+                w.u32(*until_height);
+            }
         }
         w.fits().then_some(w.len())
     }
@@ -495,6 +507,7 @@ impl<'a> Item<'a> for Admin<'a> {
             18 => Self::Prune { token: r.u64()?, from: r.u64()?, most: r.u32()?, height: r.u32()? },
             19 => Self::Lock { outpoint: r.outpoint()?, locked: r.u8()? != 0 },
             20 => Self::Barrier { number: r.u32()? },
+            21 => Self::Preserve { txid: r.txid()?, until_height: r.u32()? },
             _ => return None,
         };
         Some((item, bytes.len() - r.rest().len()))

@@ -307,6 +307,7 @@ proptest! {
             },
             Admin::Coinbase { txid: o.txid, tx: &script },
             Admin::SetMined { shard: a.1 as u16, block: a.1, height: a.1 ^ 1, from_seq: a.3, to_seq: a.4 },
+            Admin::Preserve { txid: o.txid, until_height: a.1 },
             Admin::UnsetMined { block: a.1 },
             Admin::Freeze { outpoint: o, frozen: a.2 },
             Admin::NextEpoch { epoch: e },
