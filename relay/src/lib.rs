@@ -1,0 +1,28 @@
+//! BFR, the Blockchain Fast Relay: blocks, subtrees and transactions as erasure-coded packets between known peers.
+//!
+//! What comes in: datagrams and the time. What goes out: datagrams and events. In between nothing reads a clock, opens a
+//! socket or starts a thread, so the whole protocol runs in a simulator from one seed (hosts and the simulator touch the same
+//! few functions). A lost packet costs no round trip, because parity sized from measured loss is already on its way; a
+//! packet from a stranger costs no memory, because a cookie and a Noise handshake come before state and a MAC before parsing.
+//!
+//! `docs/bfr.md` is the specification: every packet drawn as bytes, every constant with its reason.
+//!
+//! | room | what happens there |
+//! | --- | --- |
+//! | [`wire`] | packets as bytes: read them totally, write them once |
+//! | [`link`] | one authenticated link to one peer: handshake, MAC, replay, loss, delay, pacing |
+
+#![forbid(unsafe_code)]
+
+mod drops;
+pub mod link;
+mod lookup;
+mod peer;
+pub mod time;
+pub mod wire;
+
+pub use drops::{DropReason, Drops};
+pub use lookup::{Found, HeaderView, Lookups, TxLookup};
+pub use peer::{LinkView, PeerConfig, PeerId, PeerInfo, PeerView};
+pub use time::NowUs;
+pub use wire::{Class, ObjectId, Priority};
