@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod consensus;
+mod emulate;
 mod hostile;
 mod instructions;
 mod nodes;
@@ -42,6 +43,8 @@ enum Command {
     Oracle(oracle::Args),
     /// What the consensus rules cost, in nanoseconds and instructions
     Consensus(consensus::Args),
+    /// Network namespaces joined by links with delay, loss and a rate
+    Emulate(emulate::Args),
     /// Accepted transactions a second, beside the roofline of the kernels
     Pipeline(pipeline::Args),
     /// A running node under everything that is no request, beside honest load
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Vectors(args) => vectors::main(&args),
         Command::Oracle(args) => oracle::main(&args),
         Command::Consensus(args) => consensus::main(&args),
+        Command::Emulate(args) => emulate::main(&args),
         Command::Pipeline(args) => pipeline::main(&args),
         Command::Hostile(args) => hostile::main(&args),
         Command::Rate(args) => rate::main(&args),

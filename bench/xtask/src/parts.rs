@@ -209,6 +209,13 @@ pub const PARTS: &[Part] = &[
         ..PLAIN
     },
     Part {
+        name: "emulate",
+        what: "links between namespaces stand, count and go away again",
+        command: "cargo run --release --package bench -- emulate --hops 3 --delay-ms 5 --for-s 1 --prefix mnci --json",
+        needs: &[Tool(&["unshare", "--net", "true"])],
+        ..PLAIN
+    },
+    Part {
         name: "pipeline",
         what: "the benchmark of the whole machine runs and reconciles; its numbers are for quiet machines",
         command: "cargo run --release --package bench -- pipeline --workloads p2pkh,optrue --txs 5000 --rounds 1 --no-overload --json",

@@ -9,7 +9,7 @@ use super::{Finding, Source};
 type Room = (&'static str, &'static str, &'static [&'static str]);
 
 #[rustfmt::skip]
-const ROOMS: [Room; 12] = [
+const ROOMS: [Room; 13] = [
     ("consensus",     "dataplane/consensus", &[]),
     ("sigbatch",      "dataplane/sigbatch",  &[]),
     ("ring",          "dataplane/ring",      &[]),
@@ -17,10 +17,11 @@ const ROOMS: [Room; 12] = [
     ("utxo-shard",    "utxo-shard",          &["consensus", "ring", "dataplane"]),
     ("relay",         "relay",               &["ring", "dataplane", "consensus", "sigbatch"]),
     ("hwconfig",      "hwconfig",            &[]),
+    ("emulator",      "bench/emulator",      &["dataplane"]),
     ("load",          "bench/load",          &["consensus", "sigbatch", "ring", "dataplane"]),
     ("control-plane", "control-plane",       &["consensus", "sigbatch", "ring", "dataplane", "utxo-shard", "relay", "hwconfig", "load"]),
     ("sim",           "bench/sim",           &["consensus", "sigbatch", "ring", "dataplane", "utxo-shard", "relay", "hwconfig", "load"]),
-    ("bench",         "bench",               &["consensus", "sigbatch", "ring", "dataplane", "utxo-shard", "relay", "hwconfig", "load", "sim", "control-plane"]),
+    ("bench",         "bench",               &["consensus", "sigbatch", "ring", "dataplane", "utxo-shard", "relay", "hwconfig", "emulator", "load", "sim", "control-plane"]),
     ("xtask",         "bench/xtask",         &[]),
 ];
 

@@ -29,6 +29,7 @@ const RUN_BY: &[(&str, &str)] = &[
     ("cargo xtask rate",                              "part rate"),
     ("cargo xtask hostile",                           "part hostile"),
     ("cargo run --release -- verify-block",           "part verify-block"),
+    ("cargo run --release -p bench -- emulate",       "part emulate"),
     ("cargo run --release -p bench -- vectors",       "part vectors"),
     ("cargo run --release -p bench -- oracle",        "part oracle"),
     ("cargo run --release -p bench -- sim",           "part sim"),
