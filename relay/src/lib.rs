@@ -9,12 +9,14 @@
 //!
 //! | room | what happens there |
 //! | --- | --- |
+//! | [`fec`] | the erasure code, and how much of it a loss rate asks for |
 //! | [`wire`] | packets as bytes: read them totally, write them once |
 //! | [`link`] | one authenticated link to one peer: handshake, MAC, replay, loss, delay, pacing |
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod drops;
+pub mod fec;
 pub mod link;
 mod lookup;
 mod peer;
