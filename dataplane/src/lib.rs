@@ -9,6 +9,7 @@
 
 pub mod blocks;
 pub mod driver;
+pub mod epochs;
 pub mod long;
 pub mod mem;
 pub mod metrics;

@@ -8,7 +8,7 @@ use dataplane::msg::pack_control::{CandidateId, PackCommand, PackReply, Records,
 use dataplane::msg::pack_store::SubtreeFrag;
 use dataplane::msg::request::List;
 use dataplane::pack::{PackConfig, PackCount, PackTile, root_from_branch};
-use dataplane::stem::Turn;
+use dataplane::stem::{Stem, Turn};
 use dataplane::tile::Stamp;
 use dataplane::time::{ManualClock, US};
 use dataplane::topo::{BuildOptions, ExternalEnds, Kind::*, Topology, each, one};
@@ -32,6 +32,63 @@ fn topology() -> Topology {
     t.cores(1);
     t.place("pack", 0, 0);
     t
+}
+
+#[test]
+fn a_subtree_leaves_when_the_link_of_epochs_says_that_its_last_transaction_is_on_disk() {
+    let mut t = Topology::new("pack and epochs");
+    t.external("control", 1);
+    t.external("epoch", 1);
+    t.external("shard", 1);
+    t.external("store", 1);
+    t.tile::<PackTile>(1);
+    t.link("control_pack", 64, 4_096, Lossless, one("control"), one("pack"));
+    t.link("shard_pack", 128, 1_024, Lossless, each("shard"), one("pack"));
+    t.link("epoch_pack", 64, 64, Lossless, one("epoch"), one("pack"));
+    t.link("pack_control", 64, 4_096, Lossless, one("pack"), one("control")).window(64);
+    t.link("pack_store", 32, 4_096, Lossless, one("pack"), one("store"));
+    t.cores(1).place("pack", 0, 0);
+    let mut machine =
+        t.plan().expect("the table is sound").build(&BuildOptions::default()).expect("built");
+    let wiring = machine.wiring("pack", 0).expect("pack");
+    let config = PackConfig { subtree_lg_leaves: 2, durable: true, ..PackConfig::new(1, (1, 2)) };
+    let mut pack = wiring.stem(PackTile::new(config), ManualClock::new());
+    let mut ends = |name| machine.external(name, 0).expect("an end");
+    let (mut shard, mut epochs, mut store) = (ends("shard"), ends("epoch"), ends("store"));
+    let mut frag = [0; 512];
+    for seq in 1..=7 {
+        let accepted = Accepted {
+            kind: AcceptedKind::Pool,
+            shard: 0,
+            block: 0,
+            publish_seq: seq,
+            epoch: Epoch { incarnation: 1, number: seq },
+            fee_sat: 2,
+            txid: txid(seq),
+            parents: List::Own(&[]),
+            tx: &[1; 200],
+        };
+        let len = accepted.encode(&mut frag).expect("fits");
+        shard.outs[0].publish(0, Stamp(0), &frag[..len]).expect("there is credit");
+    }
+    let mut heads = |pack: &mut Stem<PackTile, ManualClock>| {
+        while pack.turn() != Turn::Idle {}
+        let mut heads = 0;
+        while let Some(frag) = store.ins[0].poll() {
+            let frag = SubtreeFrag::decode(frag.bytes).expect("ours");
+            heads += u32::from(matches!(frag, SubtreeFrag::Head { .. }));
+        }
+        store.ins[0].return_credit();
+        heads
+    };
+    assert_eq!(heads(&mut pack), 0, "nothing is on disk");
+    for (number, released) in [(2, 0), (3, 1), (6, 0), (7, 1)] {
+        let epoch = Epoch { incarnation: 1, number };
+        let command = PackCommand::EpochComplete { epoch };
+        let len = command.encode(&mut frag).expect("fits");
+        epochs.outs[0].publish(u64::from(command.tag()), Stamp(0), &frag[..len]).expect("credit");
+        assert_eq!(heads(&mut pack), released, "epoch {number}");
+    }
 }
 
 fn txid(n: u64) -> TxId {

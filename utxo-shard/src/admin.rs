@@ -81,6 +81,12 @@ impl Shard {
                 let passed = self.has_passed(number);
                 return if passed { AdminOutcome::Done } else { AdminOutcome::Refused };
             }
+            Admin::Tip { tip } => {
+                self.tip = tip;
+                true
+            }
+            // For who keeps a journal; there is nothing in the table to do.
+            Admin::Together { .. } => true,
             Admin::Lock { outpoint, locked } => self.lock(&outpoint, locked),
             Admin::Preserve { txid, until_height } => self.preserve(&txid, until_height),
             Admin::Evict { token, txid, from_vout } => {

@@ -35,6 +35,11 @@ impl Mined {
         }
     }
 
+    /// Number and height of each connected block, in the order they were connected.
+    pub fn blocks(&self) -> &[(u32, u32)] {
+        &self.blocks
+    }
+
     /// Connects `block`, and puts `from..=to` of `shard` into it; false if that contradicts what is known, or a bound is reached.
     pub fn set(&mut self, shard: u16, block: u32, height: u32, from: u64, to: u64) -> bool {
         let newest = self.blocks.last().copied();

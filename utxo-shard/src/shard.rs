@@ -13,6 +13,7 @@ use crate::waits::{Kind, News, Waiter, Waits};
 use consensus::hash::TxId;
 use consensus::params::ChainParams;
 use consensus::tx::OutPoint;
+use dataplane::msg::admin::Tip;
 use dataplane::msg::reply::CoinReply;
 use dataplane::msg::{
     Accepted, BatchHeader, Context, Epoch, InputVerdict, Reply, Request, SeenState, Ticket,
@@ -155,6 +156,8 @@ pub struct Shard {
     /// Newest epoch in which another owner reported a spend of a decision made here.
     pub(crate) spends_epoch: Epoch,
     pub(crate) publish_seq: u64,
+    /// The end of the chain, as it was told last.
+    pub(crate) tip: Tip,
     pub(crate) totals: Totals,
     pub(crate) counts: Counts,
     /// The newest barrier read of each coordinator.
@@ -195,6 +198,7 @@ impl Shard {
             epoch: config.epoch,
             spends_epoch: Epoch::default(),
             publish_seq: 0,
+            tip: Tip::default(),
             totals: Totals::default(),
             counts: Counts::default(),
             barriers: vec![0; usize::from(config.partition.validators())],
@@ -215,6 +219,16 @@ impl Shard {
     /// The epoch it acts in.
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// The end of the chain the coins are of, as it was told last.
+    pub fn tip(&self) -> Tip {
+        self.tip
+    }
+
+    /// Number and height of every connected block, in the order they were connected.
+    pub fn connected_blocks(&self) -> &[(u32, u32)] {
+        self.mined.blocks()
     }
 
     /// A message came from an epoch: never act in an older one.

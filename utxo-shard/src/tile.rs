@@ -202,9 +202,10 @@ impl ShardTile {
     }
 
     fn requests(&mut self, from: u16, frag: &[u8], outs: &mut Outs) {
-        let context = read_header(frag).context;
-        let epoch = self.shard.epoch();
-        let mut to = self.outlet.with(outs, epoch, context);
+        let BatchHeader { context, epoch, .. } = read_header(frag);
+        // Before anything is answered: a reply never names an older epoch than what it tells of.
+        self.shard.meet_epoch(epoch);
+        let mut to = self.outlet.with(outs, self.shard.epoch(), context);
         let backlog = &mut self.backlogs[usize::from(from)];
         self.requests += u64::from(backlog.take(&mut self.shard, from, frag, &mut to));
         self.left_over += u64::from(!backlog.is_empty());
@@ -314,7 +315,9 @@ fn carry_out(
         | Admin::Freeze { .. }
         | Admin::Lock { .. }
         | Admin::NextEpoch { .. }
-        | Admin::Barrier { .. } => None,
+        | Admin::Barrier { .. }
+        | Admin::Tip { .. }
+        | Admin::Together { .. } => None,
         Admin::Query { .. } | Admin::QueryMined { .. } => Some(QUERY_SCRIPT_BYTES_MAX),
         _ => Some(0),
     };

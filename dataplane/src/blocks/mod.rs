@@ -21,11 +21,11 @@ mod evict;
 mod orders;
 mod walk;
 
-use crate::msg::admin::{Admin, AdminReply};
+use crate::msg::admin::{Admin, AdminReply, Tip};
 use crate::msg::pack_control::{PackCommand, PackRefusal, PackReply, SeqRange};
-use crate::msg::{Context, ParentSeq, ValidateControl, VerdictFrag};
+use crate::msg::{Context, Epoch, ParentSeq, ValidateControl, VerdictFrag};
 use crate::partition::Partition;
-use consensus::hash::TxId;
+use consensus::hash::{BlockHash, TxId};
 use consensus::params::ChainParams;
 use orders::Orders;
 
@@ -172,11 +172,14 @@ impl Rejection {
 }
 
 /// A block on the chain.
-#[derive(Clone, Copy, Debug)]
-struct Standing {
-    number: u32,
-    height: u32,
-    coinbase: TxId,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its number.
+    pub number: u32,
+    /// Its height.
+    pub height: u32,
+    /// Its coinbase.
+    pub coinbase: TxId,
 }
 
 /// The one who tells everybody about blocks. See the module.
@@ -190,12 +193,61 @@ pub struct Conductor {
     barriers: u32,
     /// Blocks on the chain, the tip last.
     chain: Vec<Standing>,
+    /// The epoch in which everybody acts on what is told here; the default where nothing is durable.
+    epoch: Epoch,
 }
 
 impl Conductor {
     /// Nothing is connected yet.
     pub fn new(params: ChainParams, partition: Partition) -> Self {
-        Self { params, partition, number: 0, barriers: 0, chain: Vec::new() }
+        let epoch = Epoch::default();
+        Self { params, partition, number: 0, barriers: 0, chain: Vec::new(), epoch }
+    }
+
+    /// The chain is that of recovered shards: its blocks, the tip last, and the newest number that was ever given.
+    pub fn stand_on(&mut self, chain: Vec<Standing>, newest_number: u32) {
+        assert!(self.number == 0, "a chain is recovered before anything is connected");
+        self.number = chain.last().map_or(0, |block| block.number).max(newest_number);
+        self.chain = chain;
+    }
+
+    /// Every shard enters `epoch` before this returns, if it is not there yet. While nobody opens a later one, whatever a block does
+    /// from now on lies in this epoch.
+    pub fn enter<L: Lines>(&mut self, lines: &mut L, epoch: Epoch) -> Result<(), L::Error> {
+        self.epoch = epoch;
+        self.drained(lines).map(drop)
+    }
+
+    /// A block is about to be connected on the tip, or the tip to be disconnected: the journal says so before anything else is done.
+    pub fn begin_at<L: Lines>(
+        &mut self,
+        lines: &mut L,
+        connects: bool,
+        height: u32,
+        hash: BlockHash,
+        coinbase: TxId,
+    ) -> Result<(), L::Error> {
+        let number = if connects { self.number + 1 } else { self.tip_number() };
+        let tip = Tip { is_begun: true, connects, number, height, hash, coinbase };
+        let mut orders = self.orders(Context::default());
+        orders.put(0, &Admin::Tip { tip });
+        orders.send_all(lines, "a block that begins")
+    }
+
+    /// What is to be done with a block is over: the journal says what the coins are of. Sent once every shard has answered everything
+    /// about the block, so no part of it is in a later epoch.
+    pub fn end_at<L: Lines>(
+        &mut self,
+        lines: &mut L,
+        height: u32,
+        hash: BlockHash,
+    ) -> Result<(), L::Error> {
+        let coinbase = self.chain.last().map_or(TxId::ZERO, |block| block.coinbase);
+        let number = self.number;
+        let tip = Tip { is_begun: false, connects: false, number, height, hash, coinbase };
+        let mut orders = self.orders(Context::default());
+        orders.put(0, &Admin::Tip { tip });
+        orders.send_all(lines, "the tip")
     }
 
     /// Number of the newest connected block, 0 before the first.
@@ -213,7 +265,7 @@ impl Conductor {
     }
 
     fn orders(&self, context: Context) -> Orders {
-        Orders::new(usize::from(self.partition.shards()), context)
+        Orders::new(usize::from(self.partition.shards()), context, self.epoch)
     }
 
     /// What the pool is judged against on top of a block.

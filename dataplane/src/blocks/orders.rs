@@ -23,12 +23,13 @@ struct Lane {
 #[derive(Debug)]
 pub(super) struct Orders {
     context: Context,
+    epoch: Epoch,
     lanes: Vec<Lane>,
 }
 
 impl Orders {
-    pub fn new(shards: usize, context: Context) -> Self {
-        Self { context, lanes: (0..shards).map(|_| Lane::default()).collect() }
+    pub fn new(shards: usize, context: Context, epoch: Epoch) -> Self {
+        Self { context, epoch, lanes: (0..shards).map(|_| Lane::default()).collect() }
     }
 
     /// Adds an order.
@@ -42,14 +43,13 @@ impl Orders {
     }
 
     fn push(&mut self, shard: usize, order: &Admin<'_>) -> bool {
-        let context = self.context;
+        let (context, epoch) = (self.context, self.epoch);
         let lane = &mut self.lanes[shard];
         if lane.buffer.is_empty() {
             lane.buffer = vec![0; BATCH_BYTES];
             (lane.items, lane.bytes) = (0, BatchHeader::LEN);
         }
         let (items, bytes) = (lane.items, lane.bytes);
-        let epoch = Epoch::default();
         let mut batch = BatchWriter::resume(&mut lane.buffer, epoch, context, items, bytes);
         let pushed = batch.push(order);
         (lane.items, lane.bytes) = (batch.items(), batch.bytes());
@@ -62,7 +62,7 @@ impl Orders {
         let frag = loop {
             assert!(size <= ORDER_BYTES_MAX, "one order is above {ORDER_BYTES_MAX} bytes");
             let mut buffer = vec![0; size];
-            let mut batch = BatchWriter::new(&mut buffer, Epoch::default(), self.context);
+            let mut batch = BatchWriter::new(&mut buffer, self.epoch, self.context);
             if batch.push(order) {
                 let len = batch.finish();
                 buffer.truncate(len);
@@ -77,8 +77,8 @@ impl Orders {
         let lane = &mut self.lanes[shard];
         let mut buffer = std::mem::take(&mut lane.buffer);
         if lane.items > 0 {
-            let (epoch, items, bytes) = (Epoch::default(), lane.items, lane.bytes);
-            BatchWriter::resume(&mut buffer, epoch, self.context, items, bytes).finish();
+            let (items, bytes) = (lane.items, lane.bytes);
+            BatchWriter::resume(&mut buffer, self.epoch, self.context, items, bytes).finish();
             buffer.truncate(bytes);
             lane.frags.push_back(buffer);
         }

@@ -5,7 +5,7 @@
 use super::Epoch;
 use super::batch::Item;
 use super::wire::{In, Out};
-use consensus::hash::TxId;
+use consensus::hash::{BlockHash, TxId};
 use consensus::tx::OutPoint;
 
 /// One item of a batch on `control_shard`.
@@ -180,6 +180,91 @@ pub enum Admin<'a> {
         /// The number.
         number: u32,
     },
+    /// To the first shard, whose journal keeps the chain: a block begins to be connected or disconnected, or that is over.
+    Tip {
+        /// Which block, or the end of the chain.
+        tip: Tip,
+    },
+    /// From whoever closes epochs (`epoch_shard`): how far all shards are together.
+    Together {
+        /// Every shard has synced everything up to this epoch.
+        complete: u64,
+        /// Make a checkpoint as of the end of this epoch, if that was not ordered before.
+        checkpoint: u64,
+        /// The manifest names checkpoints of this epoch.
+        installed: u64,
+    },
+}
+
+/// What a journal keeps of the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Tip {
+    /// The block begins; otherwise it is over, and this is the end of the chain from now on.
+    pub is_begun: bool,
+    /// It is being connected, not disconnected.
+    pub connects: bool,
+    /// The block's number; of the end of the chain, the newest number that was ever given.
+    pub number: u32,
+    /// Its height.
+    pub height: u32,
+    /// Its name; zero while nothing was connected.
+    pub hash: BlockHash,
+    /// Its coinbase.
+    pub coinbase: TxId,
+}
+
+/// Where one shard's checkpoint is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum CheckpointAt {
+    /// None was ordered.
+    #[default]
+    Idle = 0,
+    /// Ordered; its epoch is not over.
+    Ordered = 1,
+    /// Being written.
+    Writing = 2,
+    /// Whole and synced.
+    Written = 3,
+    /// More changed than there was room for copies: to be ordered again.
+    Lost = 4,
+}
+
+/// Whether a journal can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum JournalHealth {
+    /// Yes.
+    #[default]
+    Good = 0,
+    /// There is no room on the disk; what is logged waits in memory, and is written once there is.
+    DiskFull = 1,
+    /// A write or a sync failed: nothing after the last durable epoch will ever be.
+    Failed = 2,
+}
+
+/// What the manifest is to say of one shard's checkpoint, as words; nobody but the shard reads them.
+pub type SlotWords = [u64; 5];
+
+/// How far one shard is (`shard_epoch`). Epochs are numbers; they go on over incarnations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ShardEpochs {
+    /// The epoch it acts in.
+    pub entered: u64,
+    /// It has logged something in that epoch.
+    pub has_logged: bool,
+    /// Everything up to this epoch is synced.
+    pub durable: u64,
+    /// Whether its journal can be written.
+    pub health: JournalHealth,
+    /// Its journal has grown: a checkpoint would make it shorter.
+    pub wants_checkpoint: bool,
+    /// Where its newest checkpoint is.
+    pub checkpoint: CheckpointAt,
+    /// Of which epoch that is.
+    pub checkpoint_epoch: u64,
+    /// What the manifest is to say of it once it is written.
+    pub entry: SlotWords,
 }
 
 /// How far an eviction is. Any answer but the first and the last two means: do that, then ask again from `vout`.
@@ -350,6 +435,11 @@ pub enum AdminReply<'a> {
         /// Records dropped.
         pruned: u32,
     },
+    /// Unasked, on `shard_epoch`: it is further than it last said.
+    Epochs {
+        /// How far.
+        at: ShardEpochs,
+    },
 }
 
 impl<'a> Item<'a> for Admin<'a> {
@@ -457,6 +547,21 @@ impl<'a> Item<'a> for Admin<'a> {
                 w.txid(txid);
                 w.u32(*until_height);
             }
+            Self::Tip { tip } => {
+                w.u8(22);
+                w.u8(u8::from(tip.is_begun));
+                w.u8(u8::from(tip.connects));
+                w.u32(tip.number);
+                w.u32(tip.height);
+                w.bytes(&tip.hash.0);
+                w.txid(&tip.coinbase);
+            }
+            Self::Together { complete, checkpoint, installed } => {
+                w.u8(23);
+                for number in [complete, checkpoint, installed] {
+                    w.u64(*number);
+                }
+            }
         }
         w.fits().then_some(w.len())
     }
@@ -508,6 +613,17 @@ impl<'a> Item<'a> for Admin<'a> {
             19 => Self::Lock { outpoint: r.outpoint()?, locked: r.u8()? != 0 },
             20 => Self::Barrier { number: r.u32()? },
             21 => Self::Preserve { txid: r.txid()?, until_height: r.u32()? },
+            22 => Self::Tip {
+                tip: Tip {
+                    is_begun: r.u8()? != 0,
+                    connects: r.u8()? != 0,
+                    number: r.u32()?,
+                    height: r.u32()?,
+                    hash: BlockHash(r.txid()?.0),
+                    coinbase: r.txid()?,
+                },
+            },
+            23 => Self::Together { complete: r.u64()?, checkpoint: r.u64()?, installed: r.u64()? },
             _ => return None,
         };
         Some((item, bytes.len() - r.rest().len()))
@@ -614,6 +730,18 @@ impl<'a> Item<'a> for AdminReply<'a> {
                 w.u64(*next);
                 w.u32(*pruned);
             }
+            Self::Epochs { at } => {
+                w.u8(12);
+                w.u8(u8::from(at.has_logged) | u8::from(at.wants_checkpoint) << 1);
+                w.u8(at.health as u8);
+                w.u8(at.checkpoint as u8);
+                for number in [at.entered, at.durable, at.checkpoint_epoch] {
+                    w.u64(number);
+                }
+                for word in at.entry {
+                    w.u64(word);
+                }
+            }
         }
         w.fits().then_some(w.len())
     }
@@ -678,6 +806,7 @@ impl<'a> Item<'a> for AdminReply<'a> {
                 Self::Spender { token, by }
             }
             11 => Self::Pruned { token: r.u64()?, next: r.u64()?, pruned: r.u32()? },
+            12 => Self::Epochs { at: get_epochs(&mut r)? },
             _ => return None,
         };
         Some((item, bytes.len() - r.rest().len()))
@@ -709,6 +838,34 @@ fn get_step(r: &mut In<'_>) -> Option<EvictStep> {
         4 => EvictStep::Unknown,
         5 => EvictStep::Mined,
         _ => return None,
+    })
+}
+
+fn get_epochs(r: &mut In<'_>) -> Option<ShardEpochs> {
+    let bits = r.u8()?;
+    let health = match r.u8()? {
+        0 => JournalHealth::Good,
+        1 => JournalHealth::DiskFull,
+        2 => JournalHealth::Failed,
+        _ => return None,
+    };
+    let checkpoint = match r.u8()? {
+        0 => CheckpointAt::Idle,
+        1 => CheckpointAt::Ordered,
+        2 => CheckpointAt::Writing,
+        3 => CheckpointAt::Written,
+        4 => CheckpointAt::Lost,
+        _ => return None,
+    };
+    Some(ShardEpochs {
+        has_logged: bits & 1 != 0,
+        wants_checkpoint: bits & 2 != 0,
+        health,
+        checkpoint,
+        entered: r.u64()?,
+        durable: r.u64()?,
+        checkpoint_epoch: r.u64()?,
+        entry: [r.u64()?, r.u64()?, r.u64()?, r.u64()?, r.u64()?],
     })
 }
 

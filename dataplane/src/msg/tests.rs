@@ -1,11 +1,11 @@
 //! Every message comes back as it was sent, and no bytes at all make a decoder panic.
 
-use super::admin::{Admin, AdminReply};
+use super::admin::{Admin, AdminReply, ShardEpochs, Tip};
 use super::batch::Item;
 use super::reply::CoinReply;
 use super::request::{Decision, List, SpentInput};
 use super::*;
-use consensus::hash::TxId;
+use consensus::hash::{BlockHash, TxId};
 use consensus::tx::OutPoint;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -313,12 +313,36 @@ proptest! {
             Admin::NextEpoch { epoch: e },
             Admin::Query { token: a.0, outpoint: o },
             Admin::Totals { token: a.0 },
+            Admin::Tip {
+                tip: Tip {
+                    is_begun: a.2, connects: !a.2, number: a.1, height: a.1 ^ 7, hash: BlockHash(o.txid.0),
+                    coinbase: o.txid,
+                },
+            },
+            Admin::Together { complete: a.0, checkpoint: a.3, installed: a.4 },
         ] {
             let bytes = bytes_of(&item);
             let (back, used) = Admin::decode(&bytes).expect("decodes");
             prop_assert_eq!(used, bytes.len());
             prop_assert_eq!(&bytes_of(&back), &bytes);
         }
+    }
+
+    #[test]
+    fn what_a_shard_says_of_its_epochs_comes_back_as_sent(
+        n in any::<(u64, u64, u64)>(), bits in any::<(bool, bool)>(), kinds in (0_usize..3, 0_usize..5),
+        entry in any::<[u64; 5]>(),
+    ) {
+        use super::admin::{CheckpointAt as C, JournalHealth as H};
+        let at = ShardEpochs {
+            entered: n.0, durable: n.1, checkpoint_epoch: n.2, has_logged: bits.0, wants_checkpoint: bits.1,
+            health: [H::Good, H::DiskFull, H::Failed][kinds.0],
+            checkpoint: [C::Idle, C::Ordered, C::Writing, C::Written, C::Lost][kinds.1],
+            entry,
+        };
+        let bytes = bytes_of(&AdminReply::Epochs { at });
+        prop_assert_eq!(AdminReply::decode(&bytes), Some((AdminReply::Epochs { at }, bytes.len())));
+        prop_assert_eq!(AdminReply::decode(&bytes[..bytes.len() - 1]), None);
     }
 
     #[test]

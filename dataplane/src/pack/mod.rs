@@ -32,15 +32,15 @@ mod tests;
 pub use packer::{Credit, MINED_PIECE_MAX, PackConfig, PackCounts, Packer, Sink};
 pub use tree::{COINBASE_PLACEHOLDER, root_from_branch};
 
-use crate::msg::accepted::Accepted;
-use crate::msg::pack_control::{PackCommand, PackReply};
+use crate::msg::accepted::{Accepted, ParentSeq};
+use crate::msg::pack_control::{PackCommand, PackReply, Restored};
 use crate::msg::pack_store::SubtreeFrag;
 use crate::outs::Outs;
 use crate::tile::{Busy, Filter, Frag, House, In, Out, Seq, Sig, Tile};
 use crate::time::Ns;
 use sigbatch::Hasher;
 
-/// In-link 0: commands. In-link `1 + s`: shard s.
+/// In-link 0: commands. In-link `1 + s`: shard s. The one behind them, where anything is durable: epochs that are complete.
 pub const CONTROL_PACK: In = In(0);
 /// Out-link 0: replies; its mtu is at least [`PACK_CONTROL_MTU_MIN`].
 pub const PACK_CONTROL: Out = Out(0);
@@ -110,6 +110,19 @@ impl PackTile {
         Self { packer: Packer::new(config, Hasher::new()), release_short_after_ns, short_due_ns: 0 }
     }
 
+    /// Begins with what an earlier life accepted and nobody mined: `leaves` in this order, parents first, and each shard's
+    /// publications counted on from where they were.
+    ///
+    /// # Panics
+    /// If they do not fit, or something was placed already.
+    pub fn begin_with(&mut self, drained: &[ParentSeq], leaves: impl Iterator<Item = Restored>) {
+        self.packer.begin_with(drained, leaves);
+    }
+
+    fn is_epochs(&self, input: In) -> bool {
+        input.0 == 1 + self.packer.shards()
+    }
+
     /// What the tile holds and has counted.
     pub fn packer(&self) -> &Packer {
         &self.packer
@@ -156,6 +169,8 @@ impl Tile for PackTile {
     fn wants(&mut self, input: In, outs: &Outs) -> u32 {
         if input == CONTROL_PACK {
             outs.credit(PACK_CONTROL)
+        } else if self.is_epochs(input) {
+            Self::FRAGS_PER_TURN
         } else {
             self.packer.room(input.0 - 1)
         }
@@ -166,15 +181,18 @@ impl Tile for PackTile {
         let takes = if input == CONTROL_PACK {
             self.packer.accepts(sig as u8, &Credits(outs))
         } else {
-            !self.packer.rests(input.0 - 1)
+            self.is_epochs(input) || !self.packer.rests(input.0 - 1)
         };
         if takes { Filter::Take } else { Filter::Later }
     }
 
     fn frag(&mut self, input: In, frag: Frag<'_>, outs: &mut Outs) {
-        if input == CONTROL_PACK {
+        if input == CONTROL_PACK || self.is_epochs(input) {
             let command = PackCommand::decode(frag.bytes)
                 .unwrap_or_else(|| panic!("control_pack, frag {}: no command of ours", frag.seq));
+            let may_come =
+                input == CONTROL_PACK || matches!(command, PackCommand::EpochComplete { .. });
+            assert!(may_come, "epoch_pack carries epochs, not {command:?}");
             self.packer.command(&command, &mut Links(outs));
         } else {
             let shard = input.0 - 1;

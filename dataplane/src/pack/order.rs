@@ -75,6 +75,14 @@ impl Order {
         }
     }
 
+    /// Publications go on from there.
+    pub fn begin_at(&mut self, drained: &[ParentSeq]) {
+        assert!(self.held_now == 0, "nothing is held at the beginning");
+        for at in drained {
+            self.drained[usize::from(at.shard)] = at.seq;
+        }
+    }
+
     /// Number of shards.
     pub fn shards(&self) -> usize {
         self.drained.len()

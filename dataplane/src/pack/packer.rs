@@ -10,7 +10,7 @@ use super::tree::{Edge, LEVELS_MAX};
 use crate::msg::Epoch;
 use crate::msg::accepted::{Accepted, AcceptedKind, ParentSeq};
 use crate::msg::pack_control::{
-    CandidateId, PackCommand, PackRefusal, PackReply, Record, Records, SeqRange, Want,
+    CandidateId, PackCommand, PackRefusal, PackReply, Record, Records, Restored, SeqRange, Want,
 };
 use crate::msg::pack_store::{SubtreeFrag, SubtreeLeaf};
 use consensus::hash::TxId;
@@ -258,6 +258,28 @@ impl Packer {
             roots: Vec::with_capacity(PIECE_LEAVES_MAX),
             config,
         }
+    }
+
+    /// See [`PackTile::begin_with`](super::PackTile::begin_with).
+    pub fn begin_with(&mut self, drained: &[ParentSeq], leaves: impl Iterator<Item = Restored>) {
+        assert!(self.list.len() == 1, "the list begins with what was recovered, or without it");
+        self.order.begin_at(drained);
+        for restored in leaves {
+            let Restored { txid, fee_sat, size_bytes, shard, publish_seq } = restored;
+            let epoch = Epoch::default();
+            let leaf = Leaf { fee_sat, size_bytes, publish_seq, epoch, shard };
+            assert!(
+                self.list.len() < self.list.capacity(),
+                "{} recovered transactions do not fit: give the node at least the memory it had",
+                self.list.len()
+            );
+            self.counts.restored += u64::from(self.list.append(&txid, leaf));
+        }
+    }
+
+    /// Number of shards.
+    pub fn shards(&self) -> u16 {
+        self.config.shards
     }
 
     /// What was counted.

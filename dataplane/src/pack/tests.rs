@@ -503,6 +503,25 @@ fn subtrees_are_released_only_when_their_epochs_are_complete() {
 }
 
 #[test]
+fn a_list_begins_with_what_was_recovered_and_goes_on_behind_it() {
+    let mut world = World::new(|_| ());
+    let drained = [ParentSeq { shard: 0, seq: 40 }, ParentSeq { shard: 2, seq: 7 }];
+    let leaves = (500..520).map(|n| Restored {
+        txid: txid(n),
+        fee_sat: fee(n),
+        size_bytes: 100,
+        shard: 0,
+        publish_seq: n - 480,
+    });
+    world.packer.begin_with(&drained, leaves);
+    world.seqs = vec![40, 0, 7];
+    world.numbers.extend((500..520).map(|n| (txid(n), n)));
+    (0..9).for_each(|n| world.pool(n));
+    assert_eq!(world.here(), (500..520).chain(0..9).collect::<Vec<_>>());
+    assert_eq!([0, 1, 2].map(|shard| world.packer.drained(shard)), [43, 3, 10]);
+}
+
+#[test]
 fn a_short_subtree_is_released_when_asked_for_and_once() {
     let mut world = World::new(|_| ());
     (0..10).for_each(|n| world.pool(n));

@@ -476,6 +476,7 @@ impl Coordinator {
     }
 
     fn on_spend_logged(&mut self, slot: u32, epoch: Epoch) {
+        self.epoch = self.epoch.max(epoch);
         let s = &mut self.slots[slot as usize];
         if s.phase != Phase::Spending || s.spends_pending == 0 {
             self.counts.replies_stale += 1;
