@@ -8,6 +8,7 @@ mod consensus;
 mod emulate;
 mod hostile;
 mod instructions;
+mod net;
 mod nodes;
 mod oracle;
 mod pipeline;
@@ -47,6 +48,7 @@ enum Command {
     Emulate(emulate::Args),
     /// Accepted transactions a second, beside the roofline of the kernels
     Pipeline(pipeline::Args),
+    Net(net::Args),
     /// A running node under everything that is no request, beside honest load
     Hostile(hostile::Args),
     /// Accepted transactions a second of SV Node and of ours, as a stranger's script sees them
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Command::Consensus(args) => consensus::main(&args),
         Command::Emulate(args) => emulate::main(&args),
         Command::Pipeline(args) => pipeline::main(&args),
+        Command::Net(args) => net::main(&args),
         Command::Hostile(args) => hostile::main(&args),
         Command::Rate(args) => rate::main(&args),
         Command::Ring(args) => ring::main(&args),

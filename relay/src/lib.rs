@@ -11,12 +11,14 @@
 //! | --- | --- |
 //! | [`fec`] | the erasure code, and how much of it a loss rate asks for |
 //! | [`wire`] | packets as bytes: read them totally, write them once |
+//! | [`io`] | datagrams in and out: sockets with runs of packets, io_uring, the promises every backend keeps |
 //! | [`link`] | one authenticated link to one peer: handshake, MAC, replay, loss, delay, pacing |
 
 #![deny(unsafe_code)]
 
 mod drops;
 pub mod fec;
+pub mod io;
 pub mod link;
 mod lookup;
 mod peer;

@@ -12,6 +12,7 @@ mod fuzz_sig;
 mod hostile;
 mod mutants_sig;
 mod need;
+mod net;
 mod parts;
 mod rate;
 mod run;
@@ -31,6 +32,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   fuzz-sig         compares the signature kernel with libsecp256k1: --cases N --seed S --json
   rate             accepted rates of SV Node and of ours: -n N --rounds N --json
   hostile          a running node under hostile load: --minutes N --json
+  net              every way to move packets, in network namespaces: --backend NAME --json
   mutants-sig      breaks the signature kernel everywhere and counts what its tests notice: --sample N --seed S --json
   tidy             the rules about sources, manifests and docs (also a part of `test`)
 ";
@@ -38,13 +40,14 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 /// A subcommand: its name and what runs it. The whole list, nothing registers itself.
 type Command = (&'static str, fn(&[String]) -> ExitCode);
 
-const COMMANDS: [Command; 7] = [
+const COMMANDS: [Command; 8] = [
     ("setup", setup::main),
     ("test", run::main),
     ("tidy", tidy::main),
     ("fuzz-sig", fuzz_sig::main),
     ("rate", rate::main),
     ("hostile", hostile::main),
+    ("net", net::main),
     ("mutants-sig", mutants_sig::main),
 ];
 

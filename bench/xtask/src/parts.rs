@@ -67,6 +67,14 @@ pub const PARTS: &[Part] = &[
         ..PLAIN
     },
     Part {
+        name: "net",
+        what: "every way to move packets keeps every promise, between network namespaces",
+        command: "cargo xtask net --json",
+        needs: &[Tool(&["unshare", "--net", "true"]), Tool(&["ip", "-V"])],
+        limit_s: 600,
+        ..PLAIN
+    },
+    Part {
         name: "doctests",
         what: "examples in the documentation of every library",
         command: "cargo test --workspace --doc --no-fail-fast",

@@ -27,6 +27,7 @@ const RUN_BY: &[(&str, &str)] = &[
     ("metanode load",                                 "control-plane/tests/load.rs"),
     ("cargo run --release -p bench -- storm",         "part storm"),
     ("cargo xtask rate",                              "part rate"),
+    ("cargo xtask net",                               "part net"),
     ("cargo xtask hostile",                           "part hostile"),
     ("cargo run --release -- verify-block",           "part verify-block"),
     ("cargo run --release -p bench -- emulate",       "part emulate"),

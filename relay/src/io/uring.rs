@@ -1,0 +1,300 @@
+//! The backend `uring`: the same socket as `udp`, worked by two rings of the kernel.
+//!
+//! In and out: see [`PacketIo`]. Receiving, one standing request (`recvmsg`, multishot) lets the kernel fill buffers as packets come;
+//! they are copied out and given back, so taking packets that are here costs no system call. Sending, the messages of a burst are chained
+//! requests of the second ring and one system call carries them out; a chain stops at the first that fails, so that the answers read as
+//! those of `sendmmsg`.
+//!
+//! A burst returns only when every request of it is answered: the kernel never looks at a batch that its caller has back. The standing
+//! request is cancelled, and its end awaited, before the buffers go; else they stay mapped for good.
+
+use super::batch::{JOINED_BYTES, SINGLE_BYTES};
+use super::departures::{self, Door, OnError, on_error};
+use super::sys::{self, Incoming, MESSAGES_MAX, Message, Outgoing};
+use super::uring_buffers::{GROUP, ProvidedBuffers};
+use super::wake::Waker;
+use super::{Caps, IoOptions, IoStats, PacketIo, RxBatch, TxBatch, Unsupported, socket};
+use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+use std::io;
+use std::mem::ManuallyDrop;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+/// Buffers where the kernel joins packets (4 MiB), and where it does not (2 MiB).
+const JOINED_COUNT: u16 = 64;
+const SINGLE_COUNT: u16 = 1_024;
+/// Completions of the standing request that wait to be looked at: one a buffer, and its end.
+const COMPLETIONS: u32 = 2_048;
+/// The standing request.
+const RECEIVE: u64 = 1;
+/// Its cancellation.
+const CANCEL: u64 = 2;
+/// How long its end may take.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(1);
+/// What the kernel puts before the bytes in a buffer: its header, a name, a control message.
+const HEAD_BYTES: usize = 128;
+
+/// The backend; see the module.
+pub struct Uring {
+    receive: IoUring,
+    send: IoUring,
+    buffers: ManuallyDrop<ProvidedBuffers>,
+    socket: UdpSocket,
+    caps: Caps,
+    stats: IoStats,
+    waker: Waker,
+    is_armed: bool,
+    is_full: bool,
+}
+
+impl std::fmt::Debug for Uring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Uring")
+            .field("caps", &self.caps)
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Uring {
+    /// Opens it. Says, too, what was asked for and is not to be had; an error where this machine forbids rings.
+    pub fn open(options: &IoOptions) -> io::Result<(Self, Vec<String>)> {
+        // Task work is done when we enter the kernel, not by an interrupt; the flag says when there is some.
+        let ring = |entries| {
+            IoUring::builder()
+                .setup_coop_taskrun()
+                .setup_taskrun_flag()
+                .setup_cqsize(COMPLETIONS)
+                .build(entries)
+        };
+        let (receive, send) = (ring(8)?, ring(MESSAGES_MAX as u32)?);
+        let (count, each) = if options.gro {
+            (JOINED_COUNT, JOINED_BYTES + HEAD_BYTES)
+        } else {
+            (SINGLE_COUNT, SINGLE_BYTES)
+        };
+        let buffers = ProvidedBuffers::new(count, each)?;
+        buffers.register(&receive.submitter())?;
+        let socket::Opened { socket, caps, notes } = socket::open("uring", options)?;
+        let uring = Self {
+            receive,
+            send,
+            buffers: ManuallyDrop::new(buffers),
+            socket,
+            caps,
+            stats: IoStats::default(),
+            waker: Waker::new()?,
+            is_armed: false,
+            is_full: false,
+        };
+        Ok((uring, notes))
+    }
+
+    /// Makes sure that the standing request stands.
+    fn arm(&mut self) -> io::Result<()> {
+        if self.is_armed {
+            return Ok(());
+        }
+        let lengths = sys::lengths_header(self.caps.gro);
+        let request =
+            opcode::RecvMsgMulti::new(Fd(self.socket.as_raw_fd()), &raw const lengths, GROUP)
+                .build()
+                .user_data(RECEIVE);
+        // SAFETY: the kernel reads the two lengths of the header while it takes the request, which is before `submit` returns; the
+        // buffers it writes into are those of `self.buffers`, which `drop` keeps until the request has ended.
+        let pushed = unsafe { self.receive.submission().push(&request) };
+        pushed.expect("the queue holds eight requests, and there is never more than this one");
+        self.receive.submit()?;
+        self.is_armed = true;
+        Ok(())
+    }
+
+    /// Looks at completions until there are none, or no room for what they bring.
+    fn collect(&mut self, batch: &mut RxBatch) -> io::Result<()> {
+        let lengths = sys::lengths_header(self.caps.gro);
+        let mut used = 0;
+        while batch.has_room(used) {
+            let Some(entry) = self.receive.completion().next() else { break };
+            if entry.user_data() != RECEIVE {
+                continue;
+            }
+            self.is_armed &= cqueue::more(entry.flags());
+            let Ok(len) = usize::try_from(entry.result()) else {
+                let error = io::Error::from_raw_os_error(-entry.result());
+                match on_error(&error, false) {
+                    OnError::Fail => return Err(error),
+                    // Out of buffers for a moment, cancelled with the thread that asked, or about a packet that was sent.
+                    OnError::Full | OnError::Refuse | OnError::Unroll => continue,
+                }
+            };
+            let Some(buffer) = cqueue::buffer_select(entry.flags()) else { continue };
+            match RecvMsgOut::parse(self.buffers.bytes(buffer, len), &lengths) {
+                Ok(out) => {
+                    let payload = out.payload_data();
+                    batch.memory()[used..used + payload.len()].copy_from_slice(payload);
+                    let incoming = Incoming::new(
+                        out.name_data(),
+                        out.control_data(),
+                        payload.len(),
+                        out.is_payload_truncated(),
+                    );
+                    self.stats.take(batch, used, &incoming);
+                    used += payload.len();
+                }
+                Err(()) => self.stats.rx_refused += 1,
+            }
+            self.buffers.put(buffer);
+        }
+        self.buffers.publish();
+        Ok(())
+    }
+}
+
+/// One chain of requests for many messages.
+struct ByRing<'a> {
+    ring: &'a mut IoUring,
+    socket: BorrowedFd<'a>,
+    ipv6: bool,
+}
+
+impl Door for ByRing<'_> {
+    fn send(&mut self, messages: &[Message<'_>]) -> io::Result<usize> {
+        let count = messages.len().min(MESSAGES_MAX);
+        let mut outgoing: [Option<Outgoing>; MESSAGES_MAX] = [const { None }; _];
+        let mut headers: [Option<libc::msghdr>; MESSAGES_MAX] = [const { None }; _];
+        for (at, message) in messages[..count].iter().enumerate() {
+            let words = outgoing[at].insert(Outgoing::new(message, self.ipv6));
+            let header: *const libc::msghdr = headers[at].insert(words.header());
+            let mut request = opcode::SendMsg::new(Fd(self.socket.as_raw_fd()), header)
+                .flags((libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u32)
+                .build()
+                .user_data(at as u64);
+            if at + 1 < count {
+                request = request.flags(squeue::Flags::IO_LINK);
+            }
+            // SAFETY: the request points at `headers`, `outgoing` and the messages' bytes; none of them moves or goes before the loop
+            // below has seen the answers to all `count` requests.
+            let pushed = unsafe { self.ring.submission().push(&request) };
+            pushed.expect("the queue holds the messages of one call, and was empty");
+        }
+        let mut results = [0i32; MESSAGES_MAX];
+        let mut answered = 0;
+        while answered < count {
+            if let Err(error) = self.ring.submit_and_wait(1) {
+                match error.raw_os_error() {
+                    Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => {}
+                    // The kernel may still hold requests that point into this frame: it must not be left.
+                    _ => std::process::abort(),
+                }
+            }
+            for entry in self.ring.completion() {
+                results[entry.user_data() as usize] = entry.result();
+                answered += 1;
+            }
+        }
+        let taken = results[..count].iter().take_while(|result| **result >= 0).count();
+        if taken == 0 { Err(io::Error::from_raw_os_error(-results[0])) } else { Ok(taken) }
+    }
+}
+
+impl PacketIo for Uring {
+    fn caps(&self) -> Caps {
+        self.caps.clone()
+    }
+
+    fn rx_burst(&mut self, batch: &mut RxBatch) -> io::Result<usize> {
+        batch.clear();
+        self.arm()?;
+        if self.receive.submission().taskrun() {
+            self.receive.submit()?;
+        }
+        self.collect(batch)?;
+        Ok(batch.len())
+    }
+
+    fn tx_burst(&mut self, batch: &mut TxBatch) -> io::Result<usize> {
+        let before = self.stats.tx_packets;
+        let (gso, ipv6) = (self.caps.gso, self.caps.ipv6);
+        let socket = self.socket.as_fd();
+        let mut door = ByRing { ring: &mut self.send, socket, ipv6 };
+        self.is_full = departures::send(batch, gso, &mut door, socket, ipv6, &mut self.stats)?;
+        Ok((self.stats.tx_packets - before) as usize)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn wait(&mut self, until_us: u64) -> io::Result<()> {
+        self.arm()?;
+        if !self.receive.completion().is_empty() {
+            return Ok(());
+        }
+        // SAFETY: the ring owns the descriptor and lives longer than this call.
+        let ring = unsafe { BorrowedFd::borrow_raw(self.receive.as_raw_fd()) };
+        self.waker.sleep(ring, self.is_full.then(|| self.socket.as_fd()), until_us)
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    fn stats(&self) -> IoStats {
+        let rx_overflowed = sys::dropped(self.socket.as_fd()).unwrap_or_default();
+        IoStats { rx_overflowed, ..self.stats }
+    }
+
+    fn join(&mut self, group: IpAddr) -> Result<(), Unsupported> {
+        socket::join(&self.socket, group).map_err(|error| Unsupported {
+            backend: "uring",
+            what: "join that group",
+            why: error.to_string(),
+        })
+    }
+}
+
+impl Uring {
+    /// Ends the standing request; says whether it has ended.
+    fn disarm(&mut self) -> bool {
+        if !self.is_armed {
+            return true;
+        }
+        let all = CancelBuilder::user_data(RECEIVE).all();
+        let request = opcode::AsyncCancel2::new(all).build().user_data(CANCEL);
+        // SAFETY: the request points at nothing.
+        if unsafe { self.receive.submission().push(&request) }.is_err() {
+            return false;
+        }
+        let patience = Timespec::from(CANCEL_PATIENCE);
+        let until = std::time::Instant::now() + CANCEL_PATIENCE;
+        while self.is_armed && std::time::Instant::now() < until {
+            let waited = self
+                .receive
+                .submitter()
+                .submit_with_args(1, &SubmitArgs::new().timespec(&patience));
+            if waited.is_err_and(|error| error.raw_os_error() != Some(libc::EINTR)) {
+                break;
+            }
+            for entry in self.receive.completion() {
+                let is_end = entry.user_data() == RECEIVE && !cqueue::more(entry.flags());
+                self.is_armed &= !is_end;
+            }
+        }
+        !self.is_armed
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        if self.disarm() {
+            // SAFETY: the kernel writes into them for the standing request only, which has ended; nothing uses them after this.
+            unsafe { ManuallyDrop::drop(&mut self.buffers) };
+        }
+    }
+}
