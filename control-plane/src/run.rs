@@ -346,6 +346,7 @@ fn options(
     options.pack_transactions_max = division.pooled_max;
     options.shard_transactions_max = division.shard_transactions_max;
     options.shard_slab_bytes = division.shard_slab_bytes;
+    options.populate = config.node.populate;
     options.policy.fee_min = FeeRate { sat_per_kb: config.policy.fee_min_sat_per_kb };
     options.policy.tx_bytes_max = config.policy.tx_bytes_max.0.min(division.arenas.tx_bytes);
     options.bounds.orphan_age_max_ns = config.policy.orphan_age_max.as_nanos() as u64;

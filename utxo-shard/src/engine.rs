@@ -131,6 +131,11 @@ impl Shards {
         }
     }
 
+    /// See [`Shard::populate`].
+    pub fn populate(&mut self) -> std::io::Result<()> {
+        self.shards.iter_mut().try_for_each(Shard::populate)
+    }
+
     /// The shards themselves.
     pub fn shards(&self) -> &[Shard] {
         &self.shards

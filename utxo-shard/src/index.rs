@@ -13,7 +13,7 @@
 //!
 //! Cost: one cache line a probe, plus the directory (four bytes a segment, in L1 or L2), plus the record's line.
 
-use crate::memory::{Memory, SnapshotStep};
+use crate::memory::{LINE_BYTES, Memory, SnapshotStep};
 use crate::slab::{Handle, NONE};
 
 /// Bits of a slot's number within its segment.
@@ -27,6 +27,8 @@ const SEGMENT_BYTES: usize = SLOTS * ENTRY_BYTES;
 const SPLIT_AT: u16 = (SLOTS * 4 / 5) as u16;
 /// Entries of a segment that cannot be split above which the index says that it is full.
 const TIGHT_AT: u16 = (SLOTS * 19 / 20) as u16;
+/// Cache lines of a segment.
+const SEGMENT_LINES: usize = SEGMENT_BYTES / LINE_BYTES;
 /// Bits of the hash that the directory may use.
 const DEPTH_MAX: u32 = 32 - SLOT_BITS;
 
@@ -49,6 +51,8 @@ pub(crate) struct Index {
     len: usize,
     max: usize,
     splits: u64,
+    /// Cache lines the costliest insert so far has moved.
+    longest_lines: u64,
     scratch: Vec<u64>,
 }
 
@@ -88,6 +92,7 @@ impl Index {
             len: 0,
             max,
             splits: 0,
+            longest_lines: 0,
             scratch: Vec::with_capacity(SLOTS),
         }
     }
@@ -175,12 +180,29 @@ impl Index {
         }
     }
 
+    /// Cache lines the costliest insert so far has moved; never more than [`Index::insert_lines_max`].
+    pub fn longest_lines(&self) -> u64 {
+        self.longest_lines
+    }
+
+    /// Cache lines an insert moves at most: a segment read, kept aside, cleared and written as two, and a directory of the size this
+    /// index can reach.
+    pub fn insert_lines_max(&self) -> u64 {
+        (5 * SEGMENT_LINES + (self.segments_max * 4).div_ceil(LINE_BYTES)) as u64
+    }
+
+    /// Has its memory committed now.
+    pub fn populate(&self) -> std::io::Result<()> {
+        self.memory.populate()
+    }
+
     /// Adds an entry that is not there yet. The caller has asked [`Index::is_full`].
     pub fn insert(&mut self, hash: u32, handle: Handle) {
         assert!(self.len < self.max, "an index of {} entries is full", self.max);
         assert!(handle != NONE, "an index holds records, not nothing");
         let mut segment = self.segment_of(hash);
-        while self.segments[segment].count >= SPLIT_AT && self.split(segment) {
+        // One split an insert, whatever the hashes: a half that is still too full is split by the next.
+        if self.segments[segment].count >= SPLIT_AT && self.split(segment) {
             segment = self.segment_of(hash);
         }
         self.place(segment, entry(hash, handle));
@@ -201,11 +223,14 @@ impl Index {
     }
 
     /// Moves half of a segment's entries to a new one; false if there is none.
+    // A function of its own, so that its instructions can be counted.
+    #[inline(never)]
     fn split(&mut self, old: usize) -> bool {
         let depth = u32::from(self.segments[old].depth);
         if self.segments.len() == self.segments_max || depth == DEPTH_MAX {
             return false;
         }
+        let mut lines = 3 * SEGMENT_LINES;
         if depth == self.depth {
             if self.directory.len() * 2 > self.segments_max {
                 return false;
@@ -217,6 +242,7 @@ impl Index {
                 self.directory[2 * i] = self.directory[i];
             }
             self.depth += 1;
+            lines += (before * 8).div_ceil(LINE_BYTES);
         }
         let new = self.segments.len();
         self.segments[old].depth += 1;
@@ -239,6 +265,8 @@ impl Index {
         }
         self.segments[old].count -= moved;
         self.segments[new].count = moved;
+        lines += (entries.len() * ENTRY_BYTES).div_ceil(LINE_BYTES) + 2;
+        self.longest_lines = self.longest_lines.max(lines as u64);
         self.scratch = entries;
         self.splits += 1;
         true
@@ -382,6 +410,8 @@ mod tests {
         let walked = (0..index.places()).filter(|&place| index.at(place) != NONE).count();
         assert_eq!(walked, model.len());
         assert!(index.splits() > 50, "{} splits", index.splits());
+        let longest = index.longest_lines();
+        assert!((1_500..=index.insert_lines_max()).contains(&longest), "{longest} lines at once");
         let bytes = index.used_bytes() as f64 / model.len() as f64;
         assert!(bytes < 8.0 / 0.39, "{bytes} bytes an entry");
     }

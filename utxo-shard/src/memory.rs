@@ -1,12 +1,15 @@
 //! Memory of the table: one anonymous mapping, written through one door, so that a checkpoint can see each page as it was.
 //!
-//! A mapping is reserved at start and committed page by page as it is first touched; huge pages are asked for and never
-//! needed. While a snapshot is under way, the first write to a page that it has not taken yet copies the page into a bounded
+//! A mapping is reserved at start and committed page by page as it is first touched, or all at once ([`Memory::populate`]): a first
+//! touch of a huge page clears 2 MB, 0.1 ms on bare metal and 5 ms in a virtual machine whose host has not given it yet. Huge pages
+//! are asked for and never needed. While a snapshot is under way, the first write to a page that it has not taken yet copies the page into a bounded
 //! pool ([`Memory::snapshot_begin`]); [`Memory::snapshot_step`] hands out pages as they were when it began, copies first. When
 //! the pool is full the snapshot is lost, which is counted and told, and the writer goes on: a checkpoint never stops a turn.
 
 use memmap2::{Advice, MmapMut, MmapOptions};
 
+/// What the processor moves at once.
+pub(crate) const LINE_BYTES: usize = 64;
 /// Granularity of snapshots.
 pub(crate) const PAGE_BYTES: usize = 4096;
 
@@ -64,6 +67,12 @@ impl Memory {
         // Without huge pages everything works, only slower.
         let _ = map.advise(Advice::HugePage);
         Self { map, watched: false, snapshot: Snapshot::default() }
+    }
+
+    /// Has every page committed now instead of at its first write; what is in the pages stays. A kernel that cannot is told by
+    /// its error, and everything works as before.
+    pub fn populate(&self) -> std::io::Result<()> {
+        self.map.advise(Advice::PopulateWrite)
     }
 
     /// Bytes of the mapping.

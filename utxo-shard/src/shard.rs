@@ -8,6 +8,7 @@
 use crate::build::{Build, Built};
 use crate::config::{PARENTS_MAX, RULE_SETS_MAX, ShardConfig, TX_WAITERS_MAX};
 use crate::mined::Mined;
+use crate::slab::Slab;
 use crate::table::{Claim, Rec, Table, flag, out};
 use crate::waits::{Kind, News, Waiter, Waits};
 use consensus::hash::TxId;
@@ -140,6 +141,10 @@ pub struct Totals {
     pub resident_bytes: u64,
     /// Segments of the index split since the start.
     pub index_splits: u64,
+    /// Cache lines the costliest growth so far has moved at once, and the bound for it.
+    pub longest_lines: u64,
+    /// Cache lines growth moves at once at most: one split of the index, or one list of free blocks joined.
+    pub longest_lines_max: u64,
 }
 
 /// The owner of one slice of the UTXO set. See the module and the crate.
@@ -211,6 +216,12 @@ impl Shard {
         }
     }
 
+    /// Has all its memory committed now, so that no request meets a page that the operating system has yet to clear.
+    pub fn populate(&mut self) -> std::io::Result<()> {
+        self.table.slab.populate()?;
+        self.table.index.populate()
+    }
+
     /// This shard's number.
     pub fn number(&self) -> u16 {
         self.shard
@@ -253,6 +264,8 @@ impl Shard {
             slab_used_bytes: self.table.slab.used_bytes(),
             slab_bytes: self.table.slab.capacity_bytes(),
             index_splits: self.table.index.splits(),
+            longest_lines: self.table.index.longest_lines().max(self.table.slab.longest_lines()),
+            longest_lines_max: self.table.index.insert_lines_max().max(Slab::alloc_lines_max()),
             resident_bytes: self.table.slab.resident_bytes() + self.table.index.used_bytes(),
             ..self.totals
         }

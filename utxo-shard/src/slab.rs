@@ -5,7 +5,8 @@
 //!
 //! Freed blocks of up to 512 bytes wait in a short list of their size, hot for the next of that size. What is over the bound of a
 //! list, and what is larger, is joined with the free blocks beside it and goes into a bin (every unit up to 512 bytes, then
-//! four bins a doubling); the first bin that has a block large enough is found in one word. Two bitmaps, one bit a unit each, say
+//! four bins a doubling); the first bin that has a block large enough is found in one word. Where there is none, the fullest hot list
+//! is joined too, one list an allocation, so that no allocation takes long. Two bitmaps, one bit a unit each, say
 //! where a free block begins and ends; nothing is stored beside a block in use. So a shard that was full of small records takes
 //! large ones once their neighbours are free too. Nothing here allocates after [`Slab::new`].
 //!
@@ -31,6 +32,9 @@ const STEPS: usize = 4;
 const BINS: usize = FINE_BINS + 23 * STEPS;
 /// Blocks a hot list keeps.
 const HOT_MAX: u32 = 256;
+/// Cache lines that joining one block touches at most: itself, two neighbours with those before and behind each in its bin, the head
+/// of the bin it goes into, both bitmaps.
+const JOIN_LINES: u64 = 16;
 /// Units at the front that are never handed out, so that no block has the handle zero.
 const FIRST_UNIT: usize = 4;
 
@@ -107,6 +111,8 @@ pub(crate) struct Slab {
     roots: SlabRoots,
     begins: Bits,
     ends: Bits,
+    /// Cache lines the costliest cooling so far has moved.
+    longest_lines: u64,
 }
 
 impl Slab {
@@ -132,7 +138,28 @@ impl Slab {
             },
             begins: Bits(vec![0; words]),
             ends: Bits(vec![0; words]),
+            longest_lines: 0,
         }
+    }
+
+    /// Cache lines the costliest cooling so far has moved; never more than [`Slab::alloc_lines_max`].
+    pub fn longest_lines(&self) -> u64 {
+        self.longest_lines
+    }
+
+    /// Cache lines finding a block moves at most: one hot list is joined with what lies beside its blocks.
+    pub const fn alloc_lines_max() -> u64 {
+        (HOT_MAX as u64 + 1) * JOIN_LINES
+    }
+
+    /// Has its memory committed now, the bitmaps too.
+    pub fn populate(&mut self) -> std::io::Result<()> {
+        for Bits(words) in [&mut self.begins, &mut self.ends] {
+            for word in words.iter_mut().step_by(PAGE_BYTES / size_of::<u64>()) {
+                *word = std::hint::black_box(*word);
+            }
+        }
+        self.memory.populate()
     }
 
     /// A block of at least `bytes`, with whatever it held before; `None` when there is none.
@@ -205,16 +232,22 @@ impl Slab {
         }
     }
 
-    /// Empties the hot lists into the bins: at most 32 x [`HOT_MAX`] blocks.
-    fn cool(&mut self) {
-        for units in 1..=FINE_BINS {
-            while self.roots.hot[units - 1] != NONE {
-                let handle = self.roots.hot[units - 1];
-                self.roots.hot[units - 1] = self.u32(handle, 0);
-                self.join(handle, units);
-            }
-            self.roots.hot_len[units - 1] = 0;
+    /// Empties the hot list that holds most into the bins: at most [`HOT_MAX`] blocks. False if all are empty.
+    fn cool(&mut self) -> bool {
+        let bytes = |units: usize, len: u32| units * len as usize;
+        let lens =
+            (1..=FINE_BINS).map(|units| (bytes(units, self.roots.hot_len[units - 1]), units));
+        let Some((1.., units)) = lens.max() else { return false };
+        let mut lines = 0;
+        while self.roots.hot[units - 1] != NONE {
+            let handle = self.roots.hot[units - 1];
+            self.roots.hot[units - 1] = self.u32(handle, 0);
+            self.join(handle, units);
+            lines += JOIN_LINES;
         }
+        self.roots.hot_len[units - 1] = 0;
+        self.longest_lines = self.longest_lines.max(lines);
+        true
     }
 
     /// Joins a block with its free neighbours and puts the whole into a bin, or back to what is fresh.
@@ -516,7 +549,9 @@ mod tests {
         for (block, (bytes, _)) in std::mem::take(&mut live) {
             slab.free(block, bytes);
         }
-        slab.cool();
+        while slab.cool() {}
+        let longest = slab.longest_lines();
+        assert!((1..=Slab::alloc_lines_max()).contains(&longest), "{longest} lines at once");
         assert_eq!(slab.roots.fresh, FIRST_UNIT, "all of it is one piece again");
         assert_eq!(slab.used_bytes(), 0);
     }

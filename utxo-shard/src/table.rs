@@ -93,6 +93,8 @@ pub(crate) const EXTENT_OUTPUTS: u32 = 1 << EXTENT_BITS;
 const EXTENT_BITS: u32 = 8;
 /// Bytes in front of an extent's entries.
 pub(crate) const EXTENT_HEADER_BYTES: usize = 16;
+/// Extents of dropped records freed by an allocation that found no room.
+const DIG_EXTENTS: u32 = 8;
 /// Ids whose hash is remembered.
 const MEMO_IDS: usize = 128;
 /// Ids that are prefetched together.
@@ -268,7 +270,7 @@ impl Table {
         }
         match self.slab.alloc(bytes) {
             Some(block) => Some(block),
-            None if self.dig(64) => self.slab.alloc(bytes),
+            None if self.dig(DIG_EXTENTS) => self.slab.alloc(bytes),
             None => None,
         }
     }

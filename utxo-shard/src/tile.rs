@@ -314,6 +314,7 @@ fn carry_out(
         | Admin::UnsetMined { .. }
         | Admin::Freeze { .. }
         | Admin::Lock { .. }
+        | Admin::Preserve { .. }
         | Admin::NextEpoch { .. }
         | Admin::Barrier { .. }
         | Admin::Tip { .. }

@@ -34,6 +34,11 @@ const RIVALS: [&str; 4] = ["rocksdb", "lmdb", "redb", "fjall"];
 const PAUSE_TXS: usize = 16;
 /// Records of the counted run.
 const COUNTED_RECORDS: u64 = 20_000;
+/// What is counted: all of the measured work, and the longest single thing the table does, splitting a segment of its index.
+const OPERATION: &str = "*Own*apply*";
+const SPLIT: &str = "utxo_shard::index::Index::split*";
+/// Records at which the first segment has been split once, and no other.
+const SPLIT_RECORDS: u64 = 8_000;
 
 /// The UTXO table beside the engines others keep coins in
 #[derive(clap::Args, Debug)]
@@ -72,12 +77,20 @@ pub struct Args {
 
 /// An engine under measurement.
 trait Engine {
+    /// Takes its memory before anything is measured, where it can: a node does so at its start.
+    fn populate(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
     /// Two coins each, mined at one height.
     fn load(&mut self, batch: &[Work]) -> Result<(), String>;
     /// Two coins spent, two created, each.
     fn apply(&mut self, batch: &[Work]) -> Result<(), String>;
     /// Every coin.
     fn coins(&mut self, hash: &mut StateHash) -> Result<(), String>;
+    /// Cache lines the costliest growth so far has moved at once, and the bound for it, where it knows.
+    fn growth_lines(&mut self) -> Option<(u64, u64)> {
+        None
+    }
     /// Bytes of memory it says it takes, where it knows.
     fn resident_bytes(&mut self) -> Option<u64>;
     /// Closes its files and opens them again, ready to answer; `None` where nothing is kept.
@@ -137,7 +150,13 @@ fn judge(rows: &[Value], args: &Args, evidence: &mut Evidence) -> bool {
         eprintln!("utxo: engines end with different coins: {hashes:?}");
     }
     let speed = |row: &Value| row["ops_per_s_core"].as_f64().unwrap_or(0.0);
+    let mut bounded = true;
     if let Some(own) = rows.iter().find(|row| row["engine"] == "metanode") {
+        let lines = |name: &str| own[name].as_u64().unwrap_or(u64::MAX);
+        bounded = lines("growth_lines_longest") <= lines("growth_lines_max");
+        if !bounded {
+            eprintln!("utxo: the table moved more cache lines at once than its bound: {own}");
+        }
         let got = speed(own);
         evidence.aim("operations a second a core", 5e6, got, got >= 5e6);
         let ram = own["ram_bytes_per_utxo"].as_f64().unwrap_or(f64::MAX);
@@ -156,20 +175,22 @@ fn judge(rows: &[Value], args: &Args, evidence: &mut Evidence) -> bool {
             evidence.set("million", small);
         }
     }
-    hashes.len() <= 1
+    bounded && hashes.len() <= 1
 }
 
-/// Instructions of an operation: valgrind counts a run, and one of twice as many transactions.
+/// Instructions of an operation (valgrind counts a run, and one of twice as many transactions), and of the longest pause: one split.
 fn count(args: &Args, evidence: &mut Evidence) -> bool {
-    let run = |txs: u64| {
-        let (records, txs) = (COUNTED_RECORDS.to_string(), txs.to_string());
+    let run = |records: u64, txs: u64, within: &str| {
+        let (records, txs) = (records.to_string(), txs.to_string());
         let args =
             ["utxo", "--engine", "metanode", "--untimed", "--records", &records, "--txs", &txs];
-        of_run(&args, Some("*Own*apply*"))
+        of_run(&args, Some(within))
     };
     let few = BATCH_TXS as u64;
-    let counts = run(few).and_then(|a| Ok((a, run(2 * few)?)));
-    let (a, b) = match counts {
+    let counts = run(COUNTED_RECORDS, few, OPERATION).and_then(|a| {
+        Ok((a, run(COUNTED_RECORDS, 2 * few, OPERATION)?, run(SPLIT_RECORDS, 0, SPLIT)?))
+    });
+    let (a, b, split) = match counts {
         Ok(counts) => counts,
         Err(why) => {
             eprintln!("utxo: {why}");
@@ -181,6 +202,8 @@ fn count(args: &Args, evidence: &mut Evidence) -> bool {
     let change = baseline.note("operation", each);
     evidence.set("instructions_per_op", each);
     evidence.set("instructions_change_percent", change.map(round));
+    baseline.note("split", split);
+    evidence.set("instructions_of_longest_pause", split);
     if args.write_baseline {
         if let Err(error) = baseline.write() {
             eprintln!("utxo: writing the baseline: {error}");
@@ -302,6 +325,11 @@ fn measure(name: &str, engine: &mut dyn Engine, dir: &Path, args: &Args) -> Resu
     let mut workload = Workload::new(args.records);
     let txs = args.txs.unwrap_or(args.records / 4);
     let (before_bytes, written) = (memory_bytes(), written_bytes());
+    let began = cpu_s(args, ClockId::ProcessCPUTime);
+    if !args.untimed {
+        engine.populate().map_err(|e| format!("its memory cannot be committed: {e}"))?;
+    }
+    let populate_s = cpu_s(args, ClockId::ProcessCPUTime) - began;
     let mut batch = Vec::with_capacity(BATCH_TXS);
     let mut pauses = Vec::new();
     let process_s = || cpu_s(args, ClockId::ProcessCPUTime);
@@ -317,6 +345,7 @@ fn measure(name: &str, engine: &mut dyn Engine, dir: &Path, args: &Args) -> Resu
         }
     }
     let load_cpu = process_s() - load_cpu;
+    let growth = engine.growth_lines();
     let ram =
         engine.resident_bytes().unwrap_or_else(|| memory_bytes().saturating_sub(before_bytes));
     let process = memory_bytes().saturating_sub(before_bytes);
@@ -362,6 +391,8 @@ fn measure(name: &str, engine: &mut dyn Engine, dir: &Path, args: &Args) -> Resu
         "load_ops_per_s_core": (args.records as f64 / load_cpu.max(1e-9)).round(),
         "p50_us": at(&latencies, 0.5), "p99_us": at(&latencies, 0.99),
         "load_piece_txs": piece_txs, "load_pause_p50_us": at(&pauses, 0.5), "load_pause_longest_us": at(&pauses, 1.0),
+        "growth_lines_longest": growth.map(|lines| lines.0), "growth_lines_max": growth.map(|lines| lines.1),
+        "populate_s": round(populate_s),
         "ram_bytes_per_utxo": round(ram as f64 / args.records as f64),
         "ram_bytes_per_utxo_after": round(ram_after as f64 / args.records as f64),
         "process_bytes_per_utxo": round(process as f64 / args.records as f64),
@@ -400,6 +431,10 @@ impl Own {
 }
 
 impl Engine for Own {
+    fn populate(&mut self) -> std::io::Result<()> {
+        self.store.populate()
+    }
+
     fn load(&mut self, batch: &[Work]) -> Result<(), String> {
         for piece in batch.chunks(64) {
             let coins: Vec<[(u32, u64, &[u8]); 2]> = piece.iter().map(Work::coins).collect();
@@ -424,6 +459,11 @@ impl Engine for Own {
 
     fn resident_bytes(&mut self) -> Option<u64> {
         Some(self.store.totals().resident_bytes)
+    }
+
+    fn growth_lines(&mut self) -> Option<(u64, u64)> {
+        let totals = self.store.shards()[0].totals();
+        Some((totals.longest_lines, totals.longest_lines_max))
     }
 
     fn reopen(&mut self) -> Result<Option<()>, String> {

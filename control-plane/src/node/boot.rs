@@ -64,6 +64,8 @@ pub struct NodeOptions {
     pub shard_transactions_max: usize,
     /// Bytes of a shard's slabs (committed as used).
     pub shard_slab_bytes: usize,
+    /// Whether the shards' memory is committed before the first request.
+    pub populate: bool,
     /// Most transactions pack holds.
     pub pack_transactions_max: usize,
     /// Whether cores are threads. Otherwise the thread that waits turns every tile: one after the other, the same every time.
@@ -90,6 +92,7 @@ impl NodeOptions {
             metrics_file: None,
             shard_transactions_max: 1 << 22,
             shard_slab_bytes: 4 << 30,
+            populate: false,
             pack_transactions_max: 1 << 21,
             threads: true,
         }
@@ -238,7 +241,13 @@ fn seat(
             slab_bytes: options.shard_slab_bytes,
             ..small
         };
-        ShardTile::new(config, wiring)
+        let mut tile = ShardTile::new(config, wiring);
+        if options.populate
+            && let Err(error) = tile.shard_mut().populate()
+        {
+            tracing::warn!(shard, %error, "the shard's memory cannot be committed at start; it is as it is used");
+        }
+        tile
     })?;
     let pack = PackConfig {
         transactions_max: options.pack_transactions_max,
