@@ -12,16 +12,19 @@
 //! | [`fec`] | the erasure code, and how much of it a loss rate asks for |
 //! | [`wire`] | packets as bytes: read them totally, write them once |
 //! | [`io`] | datagrams in and out: sockets with runs of packets, io_uring, the promises every backend keeps |
+//! | [`engine`] | all links and all objects together; what hosts and the simulator touch |
 //! | [`link`] | one authenticated link to one peer: handshake, MAC, replay, loss, delay, pacing |
 
 #![deny(unsafe_code)]
 
 mod drops;
+pub mod engine;
 pub mod fec;
 pub mod io;
 pub mod link;
 mod lookup;
 mod peer;
+pub mod testing;
 pub mod time;
 pub mod wire;
 

@@ -1,21 +1,21 @@
 //! The packets before there is a session: `HELLO` and its two answers.
 //!
 //! ```text
-//!  HELLO, 144 bytes                                            answer COOKIE, 24 bytes          answer NOISE, 80 bytes
+//!  HELLO, 136 bytes                                            answer COOKIE, 24 bytes          answer NOISE, 72 bytes
 //!  0  ver|0   1 flags (COOKIE: asks for one)                   0  ver|1  1 COOKIE  2 zero       0  ver|1  1 0  2 zero
 //!  2  zero    4 u32 hello_id                                   4  u32 hello_id                  4  u32 hello_id
-//!  8  cookie 16                                                8  cookie 16                     8  Noise message 2, 72
-//!  24 Noise message 1, 120 (zeros while asking for a cookie)
+//!  8  cookie 16                                                8  cookie 16                     8  Noise message 2, 64
+//!  24 Noise message 1, 112 (zeros while asking for a cookie)
 //! ```
 //!
 //! An answer is never longer than what asked for it, so nobody can use a relay to multiply traffic.
 
 use super::{Kind, WireError, exact, flags, only_flags, u32_at, zero};
 
-/// Bytes of Noise message 1: ephemeral key 32, sealed static key 48, sealed greeting 24 + 16.
-pub const NOISE_1_LEN: usize = 120;
-/// Bytes of Noise message 2: ephemeral key 32, sealed greeting 24 + 16.
-pub const NOISE_2_LEN: usize = 72;
+/// Bytes of Noise message 1: ephemeral key 32, sealed static key 48, sealed greeting 16 + 16.
+pub const NOISE_1_LEN: usize = 112;
+/// Bytes of Noise message 2: ephemeral key 32, sealed greeting 16 + 16.
+pub const NOISE_2_LEN: usize = 64;
 /// Bytes of a cookie.
 pub const COOKIE_LEN: usize = 16;
 /// Bytes of a `HELLO`.

@@ -5,10 +5,10 @@
 //! 12 u32 echo_held_us    how long ago that was; all ones: none      24 u32 loss_ppm        estimate, mean + 2 sigma
 //! 16 u32 heard_max       highest link_seq heard                     28 u32 tx_time_us
 //! 32 u32 delay_rise_us   one-way delay above its minimum            36 u32 delivered_kbit  received in the last interval
-//! 40 u32 burst_ppm       loss of the last full window               44 u32 zero
+//! 40 u32 burst_ppm       loss of the last full window               44 u32 windows         full windows judged
 //! ```
 
-use super::{HEADER_LEN, WireError, exact, only_flags, u32_at, zero};
+use super::{HEADER_LEN, WireError, exact, only_flags, u32_at};
 
 /// What a `KEEP` says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -29,6 +29,8 @@ pub struct Keep {
     pub delivered_kbit: u32,
     /// Loss of the last full window, in millionths.
     pub burst_ppm: u32,
+    /// Full windows judged so far.
+    pub windows: u32,
 }
 
 /// Bytes of a `KEEP` before its tag.
@@ -39,7 +41,6 @@ impl Keep {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, WireError> {
         exact(bytes, KEEP_LEN)?;
         only_flags(bytes, 0)?;
-        zero(bytes, 44, 48)?;
         let ppm = |at| Some(u32_at(bytes, at)).filter(|&ppm| ppm <= PPM);
         Ok(Self {
             echo_time_us: u32_at(bytes, 8),
@@ -50,6 +51,7 @@ impl Keep {
             delay_rise_us: u32_at(bytes, 32),
             delivered_kbit: u32_at(bytes, 36),
             burst_ppm: ppm(40).ok_or(WireError::Field { at: 40 })?,
+            windows: u32_at(bytes, 44),
         })
     }
 
@@ -64,7 +66,7 @@ impl Keep {
             (32, self.delay_rise_us),
             (36, self.delivered_kbit),
             (40, self.burst_ppm),
-            (44, 0),
+            (44, self.windows),
         ] {
             out[at..at + 4].copy_from_slice(&word.to_le_bytes());
         }

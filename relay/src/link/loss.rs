@@ -1,0 +1,124 @@
+//! How much of what a peer sends gets here.
+//!
+//! In: the replay window of the session. Out: the share that is lost, as the mean of windows plus two of their standard
+//! deviations, which is what parity is sized for; bursts make windows differ, so they raise it by themselves. Numbers are
+//! judged only when packets well behind them have come, so reordering is not loss.
+
+use super::replay::{REPLAY_WINDOW, ReplayWindow};
+
+/// Packets a window of judgement has.
+pub const LOSS_WINDOW: u64 = 256;
+/// A window is judged when a number so far behind it was heard.
+pub const REORDER_MAX: u64 = 64;
+/// Weight of the newest window.
+const WEIGHT: f32 = 1.0 / 8.0;
+
+/// The estimate.
+#[derive(Clone, Debug, Default)]
+pub struct LossEstimate {
+    mean: f32,
+    variance: f32,
+    windows: u32,
+    last: f32,
+}
+
+impl LossEstimate {
+    /// Judges the windows of a session that are ready. `judged_to` starts at 0 with the session; what was learnt of the path
+    /// outlives it.
+    pub fn look(&mut self, window: &ReplayWindow, judged_to: &mut u64) {
+        // After a jump the bits of what was jumped over are gone, and nothing is known about it.
+        let oldest = window.end().saturating_sub(u64::from(REPLAY_WINDOW)).next_multiple_of(64);
+        *judged_to = oldest.max(*judged_to);
+        while window.end() >= *judged_to + LOSS_WINDOW + REORDER_MAX {
+            let heard = window.heard(*judged_to, LOSS_WINDOW / 64);
+            *judged_to += LOSS_WINDOW;
+            // Nothing at all of a window is an outage. No parity helps against it, so none is sized for it.
+            if heard > 0 {
+                self.add(1.0 - heard as f32 / LOSS_WINDOW as f32);
+            }
+        }
+    }
+
+    fn add(&mut self, lost: f32) {
+        self.last = lost;
+        // The first windows weigh as in a plain mean, so that the start is forgotten at once.
+        self.windows = self.windows.saturating_add(1);
+        let weight = WEIGHT.max(1.0 / self.windows as f32);
+        let off = lost - self.mean;
+        self.mean += weight * off;
+        self.variance = (1.0 - weight) * (self.variance + weight * off * off);
+    }
+
+    /// Mean plus two sigma; `None` before the first window.
+    pub fn estimate(&self) -> Option<f32> {
+        (self.windows > 0).then(|| (self.mean + 2.0 * self.variance.sqrt()).min(1.0))
+    }
+
+    /// Loss of the newest window.
+    pub fn last_window(&self) -> f32 {
+        self.last
+    }
+
+    /// Windows judged so far.
+    pub fn windows(&self) -> u32 {
+        self.windows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds numbers and looks after each, as a link does.
+    fn fed(numbers: impl Iterator<Item = u32>) -> LossEstimate {
+        let mut window = ReplayWindow::default();
+        let mut loss = LossEstimate::default();
+        let mut judged_to = 0;
+        for seq in numbers {
+            window.accept(seq);
+            loss.look(&window, &mut judged_to);
+        }
+        loss
+    }
+
+    fn hash(seq: u32) -> u32 {
+        (seq ^ seq >> 7).wrapping_mul(0x9e37_79b9).rotate_left(13).wrapping_mul(0x85eb_ca6b) >> 8
+    }
+
+    #[test]
+    fn a_path_that_loses_nothing_is_estimated_at_nothing() {
+        assert_eq!(fed(0..10_000).estimate(), Some(0.0));
+        assert_eq!(fed(0..100).estimate(), None, "too few to say");
+    }
+
+    #[test]
+    fn five_percent_are_seen_as_five_plus_two_sigma() {
+        let loss = fed((0..40_000).filter(|&seq| hash(seq) % 100 >= 5));
+        let estimate = loss.estimate().expect("many windows");
+        // Sigma of 256 draws at 5 % is 1.4 %.
+        assert!((0.055..0.11).contains(&estimate), "{estimate}");
+        assert!((0.035..0.07).contains(&loss.mean), "{}", loss.mean);
+    }
+
+    #[test]
+    fn bursts_raise_the_estimate_above_the_same_loss_spread_out() {
+        let spread = fed((0..80_000).filter(|seq| seq % 20 != 0));
+        let bursts = fed((0..80_000).filter(|seq| !hash(seq / 64).is_multiple_of(20)));
+        assert!(
+            bursts.estimate() > spread.estimate().map(|loss| loss * 1.5),
+            "{bursts:?} {spread:?}"
+        );
+    }
+
+    #[test]
+    fn reordering_is_not_loss() {
+        let swapped = (0..10_000_u32).map(|seq| seq ^ 0x1f);
+        assert_eq!(fed(swapped).estimate(), Some(0.0));
+    }
+
+    #[test]
+    fn an_outage_is_not_judged() {
+        let loss = fed((0..1_000).chain(500_000..501_000));
+        assert!(loss.windows() < 10, "{}", loss.windows());
+    }
+}
