@@ -13,6 +13,7 @@
 //! | [`wire`] | packets as bytes: read them totally, write them once |
 //! | [`io`] | datagrams in and out: sockets with runs of packets, io_uring, the promises every backend keeps |
 //! | [`engine`] | all links and all objects together; what hosts and the simulator touch |
+//! | [`object`] | objects: cut, coded, gathered, passed on, proved |
 //! | [`link`] | one authenticated link to one peer: handshake, MAC, replay, loss, delay, pacing |
 
 #![deny(unsafe_code)]
@@ -23,6 +24,7 @@ pub mod fec;
 pub mod io;
 pub mod link;
 mod lookup;
+pub mod object;
 mod peer;
 pub mod testing;
 pub mod time;

@@ -139,7 +139,11 @@ impl<'a> Frame<'a> {
         let object_len = u32_at(bytes, 16);
         match kind {
             Kind::Data => {
-                let allowed = flags::ORIGIN_PROOF | flags::LZ4 | flags::LOWPRIO | flags::LAST;
+                let allowed = flags::HAVE_ALL
+                    | flags::ORIGIN_PROOF
+                    | flags::LZ4
+                    | flags::LOWPRIO
+                    | flags::LAST;
                 let k = bytes[23];
                 let field = |at| WireError::Field { at };
                 if body.is_empty() {

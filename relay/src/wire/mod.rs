@@ -84,7 +84,7 @@ impl Kind {
 
 /// Bits of the second byte. Each type allows its own; another bit is malformed.
 pub mod flags {
-    /// `Stop`: the sender has the whole object.
+    /// `Stop` and `Data`: the sender has the whole object.
     pub const HAVE_ALL: u8 = 0x01;
     /// `Data`: the payload ends with the origin's proof.
     pub const ORIGIN_PROOF: u8 = 0x02;

@@ -1,0 +1,245 @@
+//! One object while anything is still to be done about it: gathered, passed on, served.
+//!
+//! In: symbols from some peers. Out: symbols for others. The state is either an assembly or the whole content; transfers
+//! are the same in both.
+
+use super::assembly::Assembly;
+use super::content::Content;
+use super::rows::Rows;
+use super::shape::Shape;
+use super::transfer::{Pick, Transfer};
+use crate::fec::{Rs8, budget};
+use crate::peer::{LinkView, PeerId, PeerView};
+use crate::time::NowUs;
+use crate::wire::{Class, ObjectId, Priority};
+
+/// Probability that an object needs a request for repair, which parity is sized for. Source: reference/relay.md C4.
+pub const FAIL_TARGET: f64 = 1e-3;
+/// Least parity of a group: what a loss that was never measured is worth.
+pub const PARITY_MIN: u32 = 2;
+/// Parity that even the smallest group may have, where all of its data would be less.
+pub const PARITY_SMALL: u32 = 8;
+/// A request for repair waits at least this long after the last symbol: reordering.
+const QUIET_US_MIN: u64 = 2_000;
+
+/// Which object; those of an untrusted peer are its own until they are proved.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Key {
+    /// Id in packets.
+    pub id: ObjectId,
+    /// Class in packets.
+    pub class: Class,
+    /// The untrusted peer it comes from.
+    pub from: Option<PeerId>,
+}
+
+/// What is there of an object.
+#[derive(Debug)]
+pub enum State {
+    /// Some of it.
+    Gathering(Box<Assembly>),
+    /// All of it.
+    Whole(Box<Content>),
+}
+
+/// Somebody who sends it.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    /// Who.
+    pub peer: PeerId,
+    /// When its last useful symbol came.
+    pub last: NowUs,
+}
+
+/// One object in flight.
+#[derive(Debug)]
+pub struct Flight {
+    /// How it is cut.
+    pub shape: Shape,
+    /// What is there.
+    pub state: State,
+    /// How often our packets of it may still be passed on; `None` when we may not pass it on ourselves.
+    pub hops: Option<u8>,
+    /// Sent by our own host, which wants to know what became of it.
+    pub own: bool,
+    /// Meant for every peer, those that come later too.
+    pub to_all: bool,
+    /// Who sent its first symbol.
+    pub first_from: Option<PeerId>,
+    /// Whose account its memory is on, while it is gathered.
+    pub payer: Option<PeerId>,
+    /// Memory it takes.
+    pub cost_bytes: usize,
+    /// When the first symbol came, or the host sent it.
+    pub first: NowUs,
+    /// When the last useful symbol came, or something was sent.
+    pub last: NowUs,
+    /// Who sends it.
+    pub sources: Vec<Source>,
+    /// Who gets it.
+    pub transfers: Vec<Transfer>,
+    /// Requests for repair made.
+    pub nacks: u32,
+    /// When the last one was made.
+    pub nacked: NowUs,
+    /// Parity that senders say they mean to send.
+    pub parity_hint: u16,
+    rows: Rows,
+}
+
+impl Flight {
+    /// A flight without sources and transfers.
+    pub fn new(
+        shape: Shape,
+        state: State,
+        hops: Option<u8>,
+        cost_bytes: usize,
+        now: NowUs,
+    ) -> Self {
+        Self {
+            shape,
+            state,
+            hops,
+            own: false,
+            to_all: true,
+            first_from: None,
+            payer: None,
+            cost_bytes,
+            first: now,
+            last: now,
+            sources: Vec::new(),
+            transfers: Vec::new(),
+            nacks: 0,
+            nacked: NowUs(0),
+            parity_hint: 0,
+            rows: Rows::default(),
+        }
+    }
+
+    /// Memory that an object of this shape takes while it is gathered and passed on.
+    pub fn gathering_bytes(shape: &Shape) -> usize {
+        Assembly::cost_bytes(shape) + Rows::cost_bytes(shape)
+    }
+
+    /// Memory that a whole object of this shape takes while it is served.
+    pub fn whole_bytes(shape: &Shape) -> usize {
+        shape.padded_len() + Rows::cost_bytes(shape)
+    }
+
+    /// Whether all of it is here.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.state, State::Whole(_))
+    }
+
+    /// The transfer to this peer.
+    pub fn transfer(&mut self, peer: PeerId) -> Option<&mut Transfer> {
+        self.transfers.iter_mut().find(|transfer| transfer.peer() == peer)
+    }
+
+    /// Whether this group can be served with fresh parity.
+    pub fn can_mint(&self, group: u16) -> bool {
+        match &self.state {
+            State::Gathering(assembly) => assembly.is_done(group),
+            State::Whole(_) => true,
+        }
+    }
+
+    /// Notes a useful symbol of a peer.
+    pub fn note_source(&mut self, peer: PeerId, now: NowUs) {
+        self.last = now;
+        match self.sources.iter_mut().find(|source| source.peer == peer) {
+            Some(source) => source.last = now,
+            None => self.sources.push(Source { peer, last: now }),
+        }
+    }
+
+    /// Parity a group of this object gets on the way to a peer with this loss.
+    pub fn parity_for(shape: &Shape, loss: f32) -> u16 {
+        let k = u32::from(shape.k_max());
+        let most = k.max(PARITY_SMALL).min(255 - k);
+        let loss = f64::from(loss.clamp(0.0, 0.5));
+        let r = budget::parity(k, shape.groups() as u32, loss, FAIL_TARGET, most);
+        r.clamp(PARITY_MIN.min(most), most) as u16
+    }
+
+    /// Writes a symbol; false when it is not here.
+    pub fn write(&mut self, pick: Pick, code: Rs8, out: &mut [u8]) -> bool {
+        let k = self.shape.k(pick.group);
+        let Pick { group, number } = pick;
+        let symbol = if usize::from(number) < k {
+            let index = self.shape.index(group, number);
+            match &self.state {
+                State::Gathering(assembly) => assembly.symbol(index),
+                State::Whole(content) => Some(content.symbol(index)),
+            }
+        } else if self.can_mint(group) {
+            let (shape, state) = (&self.shape, &self.state);
+            let data = |i: usize| {
+                let index = shape.index(group, i as u8);
+                match state {
+                    State::Gathering(assembly) => {
+                        assembly.symbol(index).expect("a decoded group has its data in place")
+                    }
+                    State::Whole(content) => content.symbol(index),
+                }
+            };
+            let len = shape.symbol_len();
+            Some(self.rows.get(shape.groups(), group, number, len, code, k, data))
+        } else {
+            match &self.state {
+                State::Gathering(assembly) => assembly.parity(group, number),
+                State::Whole(_) => None,
+            }
+        };
+        if let Some(symbol) = symbol {
+            out.copy_from_slice(symbol);
+        }
+        symbol.is_some()
+    }
+
+    /// When to ask for repair: after 1.2 times the time the object should have taken, and a while of silence; once a round
+    /// trip. Source: reference/relay.md C4.
+    pub fn nack_due(&self, links: &LinkView) -> Option<NowUs> {
+        let State::Gathering(assembly) = &self.state else { return None };
+        let source = self.nack_target()?;
+        let row = links.get(source);
+        let elapsed = self.last.since(self.first);
+        let got = assembly.symbols_held().max(1) as u64;
+        let expected =
+            self.shape.symbols() as u64 + self.shape.groups() as u64 * u64::from(self.parity_hint);
+        // With few symbols the pace says little: wait for a round trip then.
+        let pace = if got < 4 { u64::from(row.rtt_us) } else { elapsed * expected / got };
+        let arrival = self.first + pace + pace / 5;
+        let quiet = self.last + QUIET_US_MIN.max(elapsed / 5).max(2 * u64::from(row.rtt_var_us));
+        let due = arrival.max(quiet);
+        if self.nacks == 0 {
+            return Some(due);
+        }
+        // An answer takes a round trip; each one in vain doubles the wait, up to 64 times.
+        let trip = (u64::from(row.rtt_us) + 4 * u64::from(row.rtt_var_us)).max(5_000);
+        let doublings = self.nacks.saturating_sub(2).min(6);
+        Some(due.max(self.nacked + (trip << doublings)))
+    }
+
+    /// Whom to ask for repair: the peer that was useful last; another one each time.
+    pub fn nack_target(&self) -> Option<PeerId> {
+        let mut sources: Vec<&Source> = self.sources.iter().collect();
+        sources.sort_by_key(|source| std::cmp::Reverse((source.last, source.peer)));
+        let at = self.nacks as usize % sources.len().max(1);
+        sources.get(at).map(|source| source.peer)
+    }
+
+    /// How long after the last symbol a peer that said nothing is asked again.
+    pub fn probe_after_us(row: &PeerView, probes: u8) -> u64 {
+        let trip = u64::from(row.rtt_us) + 4 * u64::from(row.rtt_var_us);
+        (trip * 3 / 2).max(30_000) << probes.min(6)
+    }
+}
+
+/// Which queue an object's symbols wait in.
+pub fn priority(class: Class) -> Priority {
+    match class {
+        Class::Header | Class::Block => Priority::Header,
+        Class::Subtree | Class::Bundle | Class::Opaque => Priority::Useful,
+    }
+}

@@ -1,0 +1,171 @@
+//! The gate for blocks: no memory before the header has shown its work and its parent is known.
+//!
+//! A block's header travels as an object of its own, one symbol long. Blocks and headers have the low bytes of the block's
+//! hash as their id, so that every symbol of a block, in any order, names the header that must have passed. Symbols that
+//! overtake their header wait in a fixed number of slots that were there before anybody sent anything.
+
+use super::head::{HEAD_LEN, block_id};
+use crate::drops::DropReason;
+use crate::fec::field;
+use crate::lookup::HeaderView;
+use crate::peer::PeerId;
+use crate::wire::{BODY_MAX, Data, DataFields, ObjectId};
+use consensus::header::Header;
+use consensus::pow::{U256, hash_meets_bits};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Bytes of an object of class header.
+pub const HEADER_OBJECT_LEN: u32 = (HEAD_LEN + Header::BYTES) as u32;
+/// Headers that are remembered.
+pub const ADMITTED_MAX: usize = 4_096;
+/// Symbols of blocks that may wait for their header, for all peers together.
+pub const WAITING_MAX: usize = 64;
+
+/// A symbol that overtook its header.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// Who sent it.
+    pub peer: PeerId,
+    /// Its fields; `None` for an empty slot.
+    pub fields: Option<DataFields>,
+    /// Bytes of it.
+    len: usize,
+    bytes: [u8; BODY_MAX],
+}
+
+impl Waiting {
+    /// The symbol.
+    pub fn payload(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// The gate.
+#[derive(Debug)]
+pub struct Gate {
+    admitted: BTreeMap<ObjectId, [u8; 32]>,
+    order: VecDeque<ObjectId>,
+    waiting: Vec<Waiting>,
+    next: usize,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        let empty = Waiting { peer: PeerId(0), fields: None, len: 0, bytes: [0; BODY_MAX] };
+        Self {
+            admitted: BTreeMap::new(),
+            order: VecDeque::with_capacity(ADMITTED_MAX),
+            waiting: vec![empty; WAITING_MAX],
+            next: 0,
+        }
+    }
+}
+
+impl Gate {
+    /// The header in a symbol of a header object; parity of a group of one is its data times `1 / number`.
+    pub fn header_of(data: &Data<'_>) -> Option<[u8; 80]> {
+        let header = data.payload.get(HEAD_LEN..)?;
+        let mut header: [u8; 80] = header.try_into().ok()?;
+        if data.symbol > 0 {
+            for byte in &mut header {
+                *byte = field::multiply(*byte, data.symbol);
+            }
+        }
+        Some(header)
+    }
+
+    /// Asks both questions about a header that came from a peer.
+    pub fn admit(
+        &mut self,
+        header: &[u8; 80],
+        headers: &mut dyn HeaderView,
+    ) -> Result<ObjectId, DropReason> {
+        let parsed = Header::from_bytes(header);
+        let hash = parsed.hash();
+        let id = block_id(header);
+        if self.admitted.get(&id) == Some(&hash.0) {
+            return Ok(id);
+        }
+        if !headers.parent_known(&parsed.prev.0) {
+            return Err(DropReason::ParentUnknown);
+        }
+        let bits = headers.required_bits(&parsed.prev.0).ok_or(DropReason::ParentUnknown)?;
+        if !hash_meets_bits(&hash, bits, U256::MAX) {
+            return Err(DropReason::ProofOfWork);
+        }
+        self.remember(id, hash.0, header, headers);
+        Ok(id)
+    }
+
+    /// Lets a header in that our own host sends.
+    pub fn admit_own(&mut self, header: &[u8; 80], headers: &mut dyn HeaderView) -> ObjectId {
+        let hash = Header::from_bytes(header).hash();
+        let id = block_id(header);
+        if self.admitted.get(&id) != Some(&hash.0) {
+            self.remember(id, hash.0, header, headers);
+        }
+        id
+    }
+
+    fn remember(
+        &mut self,
+        id: ObjectId,
+        hash: [u8; 32],
+        header: &[u8; 80],
+        headers: &mut dyn HeaderView,
+    ) {
+        if self.order.len() == ADMITTED_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.admitted.remove(&oldest);
+        }
+        if self.admitted.insert(id, hash).is_none() {
+            self.order.push_back(id);
+        }
+        headers.accepted(header);
+    }
+
+    /// Whether the header of this block has passed.
+    pub fn has(&self, block: ObjectId) -> bool {
+        self.admitted.contains_key(&block)
+    }
+
+    /// The hash of a block whose header has passed.
+    pub fn hash(&self, block: ObjectId) -> Option<&[u8; 32]> {
+        self.admitted.get(&block)
+    }
+
+    /// Keeps a symbol until its header comes. False when an older one had to go for it.
+    pub fn wait(&mut self, peer: PeerId, data: &Data<'_>) -> bool {
+        let slot = &mut self.waiting[self.next];
+        self.next = (self.next + 1) % WAITING_MAX;
+        let was_empty = slot.fields.is_none();
+        slot.peer = peer;
+        slot.fields = Some(DataFields {
+            flags: data.flags,
+            object: data.object,
+            object_len: data.object_len,
+            group: data.group,
+            symbol: data.symbol,
+            k: data.k,
+            code: data.code,
+            class: data.class,
+            hops_left: data.hops_left,
+            parity: data.parity,
+        });
+        slot.len = data.payload.len();
+        slot.bytes[..slot.len].copy_from_slice(data.payload);
+        was_empty
+    }
+
+    /// Takes out one symbol that waits for this header.
+    pub fn next_waiting(&mut self, block: ObjectId) -> Option<Waiting> {
+        let slot = self
+            .waiting
+            .iter_mut()
+            .find(|slot| slot.fields.is_some_and(|fields| fields.object == block))?;
+        let taken = slot.clone();
+        slot.fields = None;
+        Some(taken)
+    }
+}

@@ -1,0 +1,5 @@
+//! Stories of objects: sources, relays and receivers joined by pipes that lose, repeat and reorder, one seed each.
+
+mod gates;
+mod pipe;
+mod stories;
