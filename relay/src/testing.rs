@@ -4,7 +4,9 @@
 //! that arrive, each at its time. Nodes are anything that takes datagrams and makes some ([`Node`]): links alone, or whole
 //! engines. Time jumps from event to event, so an hour of silence costs nothing.
 
+use crate::engine::Engine;
 use crate::link::HEADERS_LEN;
+use crate::lookup::{Found, HeaderView, Lookups, TxLookup};
 use crate::time::NowUs;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -260,6 +262,50 @@ pub trait Node {
     fn next_due(&self, now: NowUs) -> NowUs;
     /// What it sends.
     fn transmit(&mut self, now: NowUs, out: &mut dyn FnMut(SocketAddr, &[u8]) -> bool);
+}
+
+impl Node for Engine {
+    fn receive(&mut self, from: SocketAddr, datagram: &[u8], now: NowUs) {
+        Engine::receive(self, from, datagram, now);
+    }
+
+    fn tick(&mut self, now: NowUs) {
+        Engine::tick(self, now);
+    }
+
+    fn next_due(&self, now: NowUs) -> NowUs {
+        Engine::next_due(self, now)
+    }
+
+    fn transmit(&mut self, now: NowUs, out: &mut dyn FnMut(SocketAddr, &[u8]) -> bool) {
+        Engine::transmit(self, now, &mut |to, bytes| out(to, bytes));
+    }
+}
+
+/// Lookups that know nothing and take every header: for relays that only move bytes.
+pub fn open_lookups() -> Lookups {
+    Lookups { txs: Box::new(Open), headers: Box::new(Open) }
+}
+
+struct Open;
+
+impl TxLookup for Open {
+    fn resolve(&mut self, _: [u8; 16], _: &[u64], _: &mut Found<'_>) {}
+
+    fn offer(&mut self, _: [u8; 32], _: &[u8]) {}
+}
+
+impl HeaderView for Open {
+    fn parent_known(&self, _: &[u8; 32]) -> bool {
+        true
+    }
+
+    fn required_bits(&self, _: &[u8; 32]) -> Option<u32> {
+        // The easiest target there is: regtest's.
+        Some(0x207f_ffff)
+    }
+
+    fn accepted(&mut self, _: &[u8; 80]) {}
 }
 
 /// Nodes on a network, and the time.
