@@ -39,6 +39,7 @@ mod outputs;
 mod protocol;
 mod reference;
 pub mod seed;
+pub mod seed_headers;
 mod shard;
 mod slab;
 pub mod state_hash;

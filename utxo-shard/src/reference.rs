@@ -178,9 +178,10 @@ impl Reference {
         }
         let allowed = Self::may_spend(record, output, ctx);
         let output = self.output_mut(&wanted.outpoint).expect("looked up above");
-        // Its own spend from the pool becomes the block's.
+        // Its own spend from the pool becomes the block's, unless a rival in the same block holds the coin over it.
         if let Some(newest) = output.spends.last_mut()
             && newest.by == wanted.by
+            && output.held_by.is_none_or(|by| by == wanted.by)
         {
             newest.block = ctx.block;
             return Verdict::Exists;

@@ -26,7 +26,7 @@ const VALUE_SAT_END: u64 = 1 << 51;
 #[non_exhaustive]
 pub enum SeedError {
     /// The operating system said no.
-    #[error("reading a UTXO set at byte {at}: {source}")]
+    #[error("reading a seed file at byte {at}: {source}")]
     Io {
         /// Where.
         at: u64,
@@ -35,11 +35,23 @@ pub enum SeedError {
     },
     /// Another kind of file.
     #[error(
-        "the file begins with {got:02x?}, expected \"U-S-1.0 \": it is no UTXO set; is it the .utxo-headers beside it?"
+        "the file begins with {got:02x?}, expected \"{}\" (a .utxo-set begins with U-S-1.0, a .utxo-headers with U-H-1.0); \
+         is it the one beside it?",
+        String::from_utf8_lossy(expected)
     )]
     Magic {
         /// The first eight bytes.
         got: [u8; 8],
+        /// What they should be.
+        expected: [u8; 8],
+    },
+    /// Headers that are no chain.
+    #[error("the header at height {height} {what}; the file is damaged: fetch it again")]
+    Unlinked {
+        /// Its height, as the file says.
+        height: u32,
+        /// What is wrong.
+        what: &'static str,
     },
     /// The file says what cannot be.
     #[error("byte {at}: {what} is {got}, expected {expected}; the file is damaged: fetch it again")]
@@ -107,9 +119,7 @@ impl SeedTx {
 /// Reads a set.
 #[derive(Debug)]
 pub struct SeedReader<R> {
-    from: R,
-    at: u64,
-    len: u64,
+    bytes: Bytes<R>,
     head: SeedHead,
     txs: u64,
     utxos: u64,
@@ -121,15 +131,14 @@ impl<R: Read> SeedReader<R> {
     pub fn new(from: R, len: u64) -> Result<Self, SeedError> {
         let no = BlockHash([0; 32]);
         let head = SeedHead { block: no, height: 0, previous: no };
-        let mut reader = Self { from, at: 0, len, head, txs: 0, utxos: 0, ended: false };
-        reader.needs(HEAD_BYTES + COUNTS_BYTES, "bytes in the file")?;
-        let magic: [u8; 8] = reader.array()?;
-        if magic[..7] != MAGIC[..7] || !matches!(magic[7], b' ' | 0) {
-            return Err(SeedError::Magic { got: magic });
-        }
-        reader.head.block = BlockHash(reader.array()?);
-        reader.head.height = reader.u32()?;
-        reader.head.previous = BlockHash(reader.array()?);
+        let mut reader =
+            Self { bytes: Bytes::new(from, len), head, txs: 0, utxos: 0, ended: false };
+        let bytes = &mut reader.bytes;
+        bytes.needs(HEAD_BYTES + COUNTS_BYTES, "bytes in the file")?;
+        bytes.magic(MAGIC)?;
+        reader.head.block = BlockHash(bytes.array()?);
+        reader.head.height = bytes.u32()?;
+        reader.head.previous = BlockHash(bytes.array()?);
         Ok(reader)
     }
 
@@ -140,12 +149,12 @@ impl<R: Read> SeedReader<R> {
 
     /// What it reads from.
     pub fn into_inner(self) -> R {
-        self.from
+        self.bytes.from
     }
 
     /// Bytes read.
     pub fn at(&self) -> u64 {
-        self.at
+        self.bytes.at
     }
 
     /// Transactions and coins read.
@@ -159,38 +168,38 @@ impl<R: Read> SeedReader<R> {
         if self.ended {
             return Ok(false);
         }
-        if self.left() == COUNTS_BYTES {
+        if self.bytes.left() == COUNTS_BYTES {
             return self.end();
         }
-        self.needs(32 + COUNTS_BYTES, "bytes for a transaction")?;
-        tx.txid = TxId(self.array()?);
-        if tx.txid.0 == [0; 32] && self.left() == COUNTS_BYTES {
+        self.bytes.needs(32 + COUNTS_BYTES, "bytes for a transaction")?;
+        tx.txid = TxId(self.bytes.array()?);
+        if tx.txid.0 == [0; 32] && self.bytes.left() == COUNTS_BYTES {
             return self.end();
         }
-        self.needs(4 + 4 + COUNTS_BYTES, "bytes for a transaction")?;
-        let height = self.u32()?;
+        self.bytes.needs(4 + 4 + COUNTS_BYTES, "bytes for a transaction")?;
+        let height = self.bytes.u32()?;
         tx.height = height >> 1;
         tx.coinbase = height & 1 == 1;
-        let n = self.u32()?;
-        self.most(u64::from(n), self.left() / 16, "number of outputs")?;
+        let n = self.bytes.u32()?;
+        self.bytes.most(u64::from(n), self.bytes.left() / 16, "number of outputs")?;
         let mut last = None;
         for _ in 0..n {
-            self.needs(16, "bytes for an output")?;
-            let (vout, value) = (self.u32()?, self.u64()?);
+            self.bytes.needs(16, "bytes for an output")?;
+            let (vout, value) = (self.bytes.u32()?, self.bytes.u64()?);
             if last.is_some_and(|last| vout <= last) {
-                return Err(self.damaged(
+                return Err(self.bytes.damaged(
                     "index of an output",
                     u64::from(vout),
                     &"a larger one than the last",
                 ));
             }
             last = Some(vout);
-            self.most(value, VALUE_SAT_END - 1, "value of an output")?;
-            let len = self.u32()?;
-            self.most(u64::from(len), self.left(), "length of a script")?;
+            self.bytes.most(value, VALUE_SAT_END - 1, "value of an output")?;
+            let len = self.bytes.u32()?;
+            self.bytes.most(u64::from(len), self.bytes.left(), "length of a script")?;
             let at = tx.scripts.len();
             tx.scripts.resize(at + len as usize, 0);
-            self.read(&mut tx.scripts[at..])?;
+            self.bytes.read(&mut tx.scripts[at..])?;
             tx.coins.push((vout, value, at, len as usize));
         }
         self.txs += 1;
@@ -199,55 +208,78 @@ impl<R: Read> SeedReader<R> {
     }
 
     fn end(&mut self) -> Result<bool, SeedError> {
-        let (txs, utxos) = (self.u64()?, self.u64()?);
+        let (txs, utxos) = (self.bytes.u64()?, self.bytes.u64()?);
         for (what, got, counted) in [
             ("number of transactions at the end", txs, self.txs),
             ("number of outputs at the end", utxos, self.utxos),
         ] {
             if got != counted {
-                return Err(self.damaged(what, got, &counted));
+                return Err(self.bytes.damaged(what, got, &counted));
             }
         }
         self.ended = true;
         Ok(false)
     }
+}
 
-    fn left(&self) -> u64 {
+/// Bytes of a file of known length, held against what is left of it.
+#[derive(Debug)]
+pub(crate) struct Bytes<R> {
+    from: R,
+    at: u64,
+    len: u64,
+}
+
+impl<R: Read> Bytes<R> {
+    pub fn new(from: R, len: u64) -> Self {
+        Self { from, at: 0, len }
+    }
+
+    /// The kind of the file; its last byte may be zero.
+    pub fn magic(&mut self, expected: [u8; 8]) -> Result<(), SeedError> {
+        let got: [u8; 8] = self.array()?;
+        if got[..7] != expected[..7] || !matches!(got[7], b' ' | 0) {
+            return Err(SeedError::Magic { got, expected });
+        }
+        Ok(())
+    }
+
+    pub fn left(&self) -> u64 {
         self.len - self.at
     }
 
-    fn damaged(&self, what: &'static str, got: u64, expected: &dyn ToString) -> SeedError {
+    pub fn damaged(&self, what: &'static str, got: u64, expected: &dyn ToString) -> SeedError {
         SeedError::Damaged { at: self.at, what, got, expected: expected.to_string() }
     }
 
-    fn needs(&self, bytes: u64, what: &'static str) -> Result<(), SeedError> {
+    pub fn needs(&self, bytes: u64, what: &'static str) -> Result<(), SeedError> {
         if self.left() < bytes {
             return Err(self.damaged(what, self.left(), &format!("{bytes} or more")));
         }
         Ok(())
     }
 
-    fn most(&self, got: u64, most: u64, what: &'static str) -> Result<(), SeedError> {
+    pub fn most(&self, got: u64, most: u64, what: &'static str) -> Result<(), SeedError> {
         if got > most { Err(self.damaged(what, got, &format!("{most} or less"))) } else { Ok(()) }
     }
 
-    fn read(&mut self, into: &mut [u8]) -> Result<(), SeedError> {
+    pub fn read(&mut self, into: &mut [u8]) -> Result<(), SeedError> {
         self.from.read_exact(into).map_err(|source| SeedError::Io { at: self.at, source })?;
         self.at += into.len() as u64;
         Ok(())
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], SeedError> {
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], SeedError> {
         let mut bytes = [0; N];
         self.read(&mut bytes)?;
         Ok(bytes)
     }
 
-    fn u32(&mut self) -> Result<u32, SeedError> {
+    pub fn u32(&mut self) -> Result<u32, SeedError> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64, SeedError> {
+    pub fn u64(&mut self) -> Result<u64, SeedError> {
         self.array().map(u64::from_le_bytes)
     }
 }
@@ -323,22 +355,24 @@ pub fn export<W: Write>(store: &mut dyn UtxoStore, head: &SeedHead, to: W) -> io
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::reference::Reference;
     use crate::state_hash::StateHash;
     use crate::verdict::Verdict;
     use crate::{ShardConfig, Shards, conformance, testing};
 
-    fn seed() -> Option<Vec<u8>> {
+    /// Teranode's seed, the file with this extension.
+    pub(crate) fn seed_file(extension: &str) -> Option<Vec<u8>> {
         let path = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/../../shared/vectors/bsv-blockchain+teranode/test/utils/data/seed/",
-            "6d0e693024653c9dde15b731f09bf31aa3174302890ec751500250c2a4ea0984.utxo-set"
+            "6d0e693024653c9dde15b731f09bf31aa3174302890ec751500250c2a4ea0984."
         );
+        let path = path.to_owned() + extension;
         // A checkout in another place finds them beside the main one.
         let other = path.replace(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."), "/work");
-        std::fs::read(path).or_else(|_| std::fs::read(other)).ok()
+        std::fs::read(&path).or_else(|_| std::fs::read(other)).ok()
     }
 
     fn read(bytes: &[u8]) -> Result<(SeedHead, Vec<SeedTx>), SeedError> {
@@ -383,7 +417,7 @@ mod tests {
 
     #[test]
     fn teranode_s_seed_is_read_and_kept_by_every_engine_alike() {
-        let Some(bytes) = seed() else { return };
+        let Some(bytes) = seed_file("utxo-set") else { return };
         let (head, txs) = read(&bytes).expect("its seed");
         assert_eq!(head.height, 101);
         let name = "6d0e693024653c9dde15b731f09bf31aa3174302890ec751500250c2a4ea0984";
