@@ -1,6 +1,7 @@
 //! `metanode utxo`: look into a set of coins, check it, bring it in, send it out.
 //!
-//! A set is a directory with one file in Teranode's format (`HASH.utxo-set`, see `utxo_shard::seed`); journals and checkpoints of
+//! A set is a directory with one file in Teranode's format (`HASH.utxo-set`, see `utxo_shard::seed`), and where they are known the headers
+//! of the chain below it (`HASH.utxo-headers`, see `utxo_shard::seed_headers`); journals and checkpoints of
 //! durable shards are not built yet, so `epoch` is always 0 and says nothing. Files are read a transaction at a time. Progress
 //! goes to stderr once a second, a summary at the end, and with `--json` one object to stdout.
 
@@ -10,17 +11,19 @@ use dataplane::partition::Partition;
 use load::evidence::Evidence;
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read};
+use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use utxo_shard::seed::{SeedError, SeedHead, SeedReader, SeedTx, SeedWriter};
+use utxo_shard::seed_headers::{HeaderReader, HeaderWriter, SeedHeader};
 use utxo_shard::state_hash::StateHash;
 use utxo_shard::store::UtxoStore;
 use utxo_shard::verdict::Verdict;
 use utxo_shard::{ShardConfig, Shards};
 
 const EXTENSION: &str = "utxo-set";
+const HEADERS: &str = "utxo-headers";
 /// Transactions handed to the store together.
 const BATCH_TXS: usize = 64;
 /// Time between two lines of progress.
@@ -51,17 +54,17 @@ enum What {
         #[arg(long)]
         json: bool,
     },
-    /// Checks a file and puts it into a directory
+    /// Checks a file and puts it into a directory; with a `.utxo-set` the `.utxo-headers` of its name beside it
     Import {
-        /// The file; a `.sha256` beside it is checked too
+        /// A `.utxo-set`, or the `.utxo-headers` of the set in the directory; a `.sha256` beside it is checked too
         file: PathBuf,
-        /// The directory; it must not hold a set
+        /// The directory; it must not hold what is brought in
         dir: PathBuf,
         /// One JSON object as the last line of stdout
         #[arg(long)]
         json: bool,
     },
-    /// Writes a set out as one file
+    /// Writes a set out as one file, and its headers beside it
     Export {
         /// Directory of the set
         dir: PathBuf,
@@ -114,6 +117,18 @@ pub enum UtxoError {
         got: String,
         /// What it says.
         expected: String,
+    },
+    /// Headers of another chain.
+    #[error(
+        "{path} ends at block {got}, and the set is as of {expected}; take the headers that were written with the set"
+    )]
+    OtherTip {
+        /// The headers.
+        path: PathBuf,
+        /// Their tip.
+        got: consensus::hash::BlockHash,
+        /// The block of the set.
+        expected: consensus::hash::BlockHash,
     },
     /// The file is wrong.
     #[error("{path}: {source}")]
@@ -169,18 +184,24 @@ fn file_of(dir: &Path) -> Result<PathBuf, UtxoError> {
     if dir.is_file() {
         return Ok(dir.to_owned());
     }
-    let mut files = files_of(dir)?;
+    let mut files = files_of(dir, EXTENSION)?;
     match files.pop() {
         Some(file) if files.is_empty() => Ok(file),
         _ => Err(UtxoError::NotOne { dir: dir.to_owned(), got: files.len() }),
     }
 }
 
-fn files_of(dir: &Path) -> Result<Vec<PathBuf>, UtxoError> {
+/// The headers beside a set, if there are any.
+fn headers_of(set: &Path) -> Option<PathBuf> {
+    let path = set.with_extension(HEADERS);
+    path.is_file().then_some(path)
+}
+
+fn files_of(dir: &Path, extension: &str) -> Result<Vec<PathBuf>, UtxoError> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(os("list", dir))? {
         let path = entry.map_err(os("list", dir))?.path();
-        if path.extension().is_some_and(|extension| extension == EXTENSION) {
+        if path.extension().is_some_and(|found| found == extension) {
             files.push(path);
         }
     }
@@ -203,6 +224,15 @@ struct Summed {
     sum: Sha256,
 }
 
+impl Summed {
+    /// A file, and its length.
+    fn open(path: &Path) -> Result<(Self, u64), UtxoError> {
+        let file = File::open(path).map_err(os("open", path))?;
+        let len = file.metadata().map_err(os("look at", path))?.len();
+        Ok((Self { file: BufReader::with_capacity(1 << 20, file), sum: Sha256::new() }, len))
+    }
+}
+
 impl Read for Summed {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         let n = self.file.read(into)?;
@@ -213,9 +243,7 @@ impl Read for Summed {
 
 impl Source {
     fn open(path: &Path) -> Result<Self, UtxoError> {
-        let file = File::open(path).map_err(os("open", path))?;
-        let len = file.metadata().map_err(os("look at", path))?.len();
-        let summed = Summed { file: BufReader::with_capacity(1 << 20, file), sum: Sha256::new() };
+        let (summed, len) = Summed::open(path)?;
         let reader = SeedReader::new(summed, len)
             .map_err(|source| UtxoError::Seed { path: path.to_owned(), source })?;
         let now = Instant::now();
@@ -285,8 +313,9 @@ fn inspect(dir: &Path, evidence: &mut Evidence) -> Result<(), UtxoError> {
     evidence.set("height_max", heights.1);
     evidence.set("longest_script_bytes", longest);
     evidence.set("scripts", serde_json::json!(forms));
+    let (path, head) = (source.path.clone(), source.head());
     source.summary(evidence);
-    Ok(())
+    read_headers_beside(&path, &head, evidence)
 }
 
 fn verify(dir: &Path, evidence: &mut Evidence) -> Result<(), UtxoError> {
@@ -314,7 +343,9 @@ fn verify(dir: &Path, evidence: &mut Evidence) -> Result<(), UtxoError> {
     store.for_each_coin(&mut |outpoint, coin| hash.add(outpoint, coin));
     let state_hash = hex::encode(hash.finish());
     eprintln!("utxo: state hash {state_hash}");
+    let (path, head) = (source.path.clone(), source.head());
     source.summary(evidence);
+    read_headers_beside(&path, &head, evidence)?;
     // From here on what the shards say, not what the file says: transactions without a coin have no record.
     evidence.set("transactions", totals.transactions);
     evidence.set("utxos", totals.utxos);
@@ -357,21 +388,132 @@ fn create(
 
 fn import(file: &Path, dir: &Path, evidence: &mut Evidence) -> Result<(), UtxoError> {
     std::fs::create_dir_all(dir).map_err(os("make", dir))?;
-    if let Some(path) = files_of(dir)?.pop() {
+    if file.extension().is_some_and(|extension| extension == HEADERS) {
+        let set = file_of(dir)?;
+        if let Some(path) = headers_of(&set) {
+            return Err(UtxoError::InTheWay { path });
+        }
+        let head = Source::open(&set)?.head();
+        return copy_headers(file, &set.with_extension(HEADERS), &head, evidence);
+    }
+    if let Some(path) = files_of(dir, EXTENSION)?.pop() {
         return Err(UtxoError::InTheWay { path });
     }
     let source = Source::open(file)?;
-    let name = format!("{}.{EXTENSION}", source.head().block);
-    let sum = copy(source, &dir.join(name), evidence, |sum| check_sum(file, sum))?;
+    let head = source.head();
+    let to = dir.join(format!("{}.{EXTENSION}", head.block));
+    let headers = headers_of(file);
+    // All that is brought in is read before anything is written.
+    if let Some(from) = &headers {
+        read_headers(from, &head, evidence, |_| Ok(()))?;
+    }
+    let sum = copy(source, &to, evidence, |sum| check_sum(file, sum))?;
     evidence.set("sha256_checked", sum);
-    Ok(())
+    match headers {
+        Some(from) => copy_headers(&from, &to.with_extension(HEADERS), &head, evidence),
+        None => Ok(()),
+    }
 }
 
 fn export(dir: &Path, file: &Path, evidence: &mut Evidence) -> Result<(), UtxoError> {
-    if file.exists() {
-        return Err(UtxoError::InTheWay { path: file.to_owned() });
+    let set = file_of(dir)?;
+    let headers = headers_of(&set).map(|from| (from, file.with_extension(HEADERS)));
+    let taken = std::iter::once(file).chain(headers.iter().map(|(_, to)| to.as_path()));
+    if let Some(path) = taken.filter(|path| path.exists()).map(Path::to_owned).next() {
+        return Err(UtxoError::InTheWay { path });
     }
-    copy(Source::open(&file_of(dir)?)?, file, evidence, |_| Ok(()))
+    let source = Source::open(&set)?;
+    let head = source.head();
+    copy(source, file, evidence, |_| Ok(()))?;
+    match headers {
+        Some((from, to)) => copy_headers(&from, &to, &head, evidence),
+        None => Ok(()),
+    }
+}
+
+/// Reads headers to their end; they must be those of the set's chain. Gives the SHA-256 of the file.
+fn read_headers(
+    path: &Path,
+    head: &SeedHead,
+    evidence: &mut Evidence,
+    mut each: impl FnMut(&SeedHeader) -> Result<(), UtxoError>,
+) -> Result<String, UtxoError> {
+    let wrong = |source| UtxoError::Seed { path: path.to_owned(), source };
+    let (summed, len) = Summed::open(path)?;
+    let mut reader = HeaderReader::new(summed, len).map_err(wrong)?;
+    let (got, expected) = (reader.tip().0, head.block);
+    if got != expected {
+        return Err(UtxoError::OtherTip { path: path.to_owned(), got, expected });
+    }
+    while let Some(block) = reader.next_header().map_err(wrong)? {
+        each(&block)?;
+    }
+    evidence.set("headers", reader.count());
+    Ok(hex::encode(reader.into_inner().sum.finalize()))
+}
+
+fn read_headers_beside(
+    set: &Path,
+    head: &SeedHead,
+    evidence: &mut Evidence,
+) -> Result<(), UtxoError> {
+    match headers_of(set) {
+        Some(path) => read_headers(&path, head, evidence, |_| Ok(())).map(drop),
+        None => Ok(()),
+    }
+}
+
+fn copy_headers(
+    from: &Path,
+    to: &Path,
+    head: &SeedHead,
+    evidence: &mut Evidence,
+) -> Result<(), UtxoError> {
+    let file = Whole::begin(to)?;
+    let mut writer = HeaderWriter::new(file, (head.block, head.height)).map_err(os("write", to))?;
+    let sum =
+        read_headers(from, head, evidence, |block| writer.write(block).map_err(os("write", to)))?;
+    evidence.set("headers_sha256_checked", check_sum(from, &sum)?);
+    writer.finish().map_err(os("write", to))?.end()?;
+    evidence.set("headers_written", to.display().to_string());
+    Ok(())
+}
+
+/// A file under construction, which appears whole or not at all.
+struct Whole {
+    file: BufWriter<tempfile::NamedTempFile>,
+    to: PathBuf,
+}
+
+impl Whole {
+    fn begin(to: &Path) -> Result<Self, UtxoError> {
+        let dir = Self::folder(to);
+        let temp = tempfile::NamedTempFile::new_in(dir).map_err(os("write into", dir))?;
+        Ok(Self { file: BufWriter::with_capacity(1 << 20, temp), to: to.to_owned() })
+    }
+
+    fn folder(to: &Path) -> &Path {
+        to.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+
+    fn end(self) -> Result<(), UtxoError> {
+        let Self { file, to } = self;
+        let write = |result: std::io::Result<()>| result.map_err(os("write", &to));
+        let temp = file.into_inner().map_err(|error| os("write", &to)(error.into()))?;
+        write(temp.as_file().sync_all())?;
+        temp.persist_noclobber(&to).map_err(|error| os("name", &to)(error.error))?;
+        write(File::open(Self::folder(&to)).and_then(|dir| dir.sync_all()))
+    }
+}
+
+impl Write for Whole {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// Reads a set to its end and writes it to a file, which appears whole or not at all.
@@ -381,23 +523,13 @@ fn copy<T>(
     evidence: &mut Evidence,
     check: impl FnOnce(&str) -> Result<T, UtxoError>,
 ) -> Result<T, UtxoError> {
-    let dir = to.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temp = tempfile::NamedTempFile::new_in(dir).map_err(os("write into", dir))?;
-    let write = |result: std::io::Result<()>| result.map_err(os("write", to));
-    let mut writer = SeedWriter::new(BufWriter::with_capacity(1 << 20, temp), &source.head())
-        .map_err(os("write", to))?;
+    let mut writer = SeedWriter::new(Whole::begin(to)?, &source.head()).map_err(os("write", to))?;
     while let Some(tx) = source.next()? {
-        write(tx.with_mined(|mined| writer.write(mined)))?;
+        tx.with_mined(|mined| writer.write(mined)).map_err(os("write", to))?;
     }
     let sum = source.summary(evidence);
     let checked = check(&sum)?;
-    let temp = writer
-        .finish()
-        .and_then(|w| w.into_inner().map_err(Into::into))
-        .map_err(os("write", to))?;
-    write(temp.as_file().sync_all())?;
-    temp.persist_noclobber(to).map_err(|error| os("name", to)(error.error))?;
-    write(File::open(dir).and_then(|dir| dir.sync_all()))?;
+    writer.finish().map_err(os("write", to))?.end()?;
     evidence.set("written", to.display().to_string());
     Ok(checked)
 }

@@ -50,6 +50,16 @@ fn a_seed_is_imported_verified_inspected_and_exported_the_same() {
     let (code, again) = run(&["utxo", "verify", text(&out), "--json"]);
     assert_eq!(code, 0, "{again}");
     assert_eq!(again["state_hash"], verified["state_hash"]);
+    // The headers beside it went the same way, without the 48 bytes that the older kind ends with.
+    for object in [&imported, &verified, &inspected, &exported, &again] {
+        assert_eq!(object["headers"], 101, "{object}");
+    }
+    assert_eq!(imported["headers_sha256_checked"], true, "{imported}");
+    let headers = |path: &std::path::Path| {
+        std::fs::read(path.with_extension("utxo-headers")).expect("headers beside the set")
+    };
+    let (old, new) = (headers(&seed), headers(&out));
+    assert_eq!(new[8..], old[8..old.len() - 48]);
     // The older kind ends its list with 32 zero bytes more.
     let length = |path: &std::path::Path| std::fs::metadata(path).expect("it is there").len();
     assert_eq!(length(&out) + 32, length(&seed));
@@ -81,6 +91,38 @@ fn nothing_is_overwritten_and_a_damaged_file_leaves_nothing_behind() {
     assert_eq!(code, 1, "{object}");
     assert_eq!(run(&["utxo", "import", text(&seed), text(&dir), "--json"]).0, 0);
     let (code, object) = run(&["utxo", "import", text(&seed), text(&dir), "--json"]);
+    assert_eq!(code, 1, "{object}");
+    assert!(object["error"].as_str().is_some_and(|e| e.contains("there already")), "{object}");
+}
+
+#[test]
+fn headers_are_brought_to_their_set_and_to_no_other() {
+    let Some(seed) = seed() else { return };
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    let (alone, dir) = (temp.path().join(NAME), temp.path().join("set"));
+    std::fs::copy(&seed, &alone).expect("writable");
+    let (code, object) = run(&["utxo", "import", text(&alone), text(&dir), "--json"]);
+    assert_eq!((code, object["headers"].is_null()), (0, true), "{object}");
+    let headers = seed.with_extension("utxo-headers");
+    let other = temp.path().join("other.utxo-headers");
+    let mut bytes = std::fs::read(&headers).expect("the seed's headers");
+    bytes[9] ^= 1;
+    std::fs::write(&other, &bytes).expect("writable");
+    let (code, object) = run(&["utxo", "import", text(&other), text(&dir), "--json"]);
+    assert_eq!(code, 1, "{object}");
+    assert!(object["error"].as_str().is_some_and(|e| e.contains("the set is as of")), "{object}");
+    bytes[9] ^= 1;
+    bytes[5_000] ^= 1;
+    std::fs::write(&other, &bytes).expect("writable");
+    let (code, object) = run(&["utxo", "import", text(&other), text(&dir), "--json"]);
+    assert_eq!(code, 1, "{object}");
+    assert!(
+        object["error"].as_str().is_some_and(|e| e.contains("the header at height")),
+        "{object}"
+    );
+    let (code, object) = run(&["utxo", "import", text(&headers), text(&dir), "--json"]);
+    assert_eq!((code, object["headers"].as_u64()), (0, Some(101)), "{object}");
+    let (code, object) = run(&["utxo", "import", text(&headers), text(&dir), "--json"]);
     assert_eq!(code, 1, "{object}");
     assert!(object["error"].as_str().is_some_and(|e| e.contains("there already")), "{object}");
 }

@@ -149,7 +149,7 @@ impl<R: Read> SeedReader<R> {
 
     /// What it reads from.
     pub fn into_inner(self) -> R {
-        self.bytes.from
+        self.bytes.into_inner()
     }
 
     /// Bytes read.
@@ -233,6 +233,10 @@ pub(crate) struct Bytes<R> {
 impl<R: Read> Bytes<R> {
     pub fn new(from: R, len: u64) -> Self {
         Self { from, at: 0, len }
+    }
+
+    pub fn into_inner(self) -> R {
+        self.from
     }
 
     /// The kind of the file; its last byte may be zero.

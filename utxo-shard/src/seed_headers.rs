@@ -62,6 +62,11 @@ impl<R: Read> HeaderReader<R> {
         (self.tip, self.tip_height)
     }
 
+    /// What it reads from.
+    pub fn into_inner(self) -> R {
+        self.bytes.into_inner()
+    }
+
     /// Headers read.
     pub fn count(&self) -> u64 {
         self.count
@@ -194,7 +199,7 @@ mod tests {
         assert_eq!(all.len(), 101);
         assert_eq!(
             all.iter().map(|block| block.height).collect::<Vec<_>>(),
-            Vec::from_iter(1..=101)
+            (1..=101).collect::<Vec<_>>()
         );
         let again = written(&all);
         assert_eq!(again[8..], bytes[8..bytes.len() - OLD_END_BYTES as usize]);
