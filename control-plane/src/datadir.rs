@@ -11,10 +11,15 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Where scripts read what runs here.
 pub const NODE_FILE: &str = "node.json";
 const LOCK_FILE: &str = "LOCK";
+/// How long a lock that somebody holds is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two tries.
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// Why a directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +62,17 @@ pub fn folder(base: &Path, network: Network) -> PathBuf {
 }
 
 impl DataDir {
-    /// Creates what is missing and takes the lock.
+    /// Creates what is missing and takes the lock. A process that was just killed may still hold it while the system takes its memory
+    /// back, so a lock that is held is tried again for a moment.
     pub fn open(base: &Path, network: Network) -> Result<Self, DataDirError> {
+        Self::open_within(base, network, LOCK_PATIENCE)
+    }
+
+    fn open_within(
+        base: &Path,
+        network: Network,
+        patience: Duration,
+    ) -> Result<Self, DataDirError> {
         let path = folder(base, network);
         let fail = |doing, path: &Path| {
             let path = path.to_owned();
@@ -74,16 +88,33 @@ impl DataDir {
             .write(true)
             .open(&lock_path)
             .map_err(fail("opening", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                // Whoever holds it may be about to write its number.
-                let _ = lock.read_to_string(&mut pid);
-                let pid = pid.lines().next().unwrap_or("(unknown)").to_owned();
-                return Err(DataDirError::InUse { path, pid });
+        let until = Instant::now() + patience;
+        let mut said = false;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(source)) => {
+                    return Err(fail("locking", &lock_path)(source));
+                }
             }
-            Err(TryLockError::Error(source)) => return Err(fail("locking", &lock_path)(source)),
+            if Instant::now() < until {
+                if !said {
+                    said = true;
+                    tracing::info!(
+                        "{} is in use; waiting up to {} s for its process to end",
+                        path.display(),
+                        patience.as_secs()
+                    );
+                }
+                std::thread::sleep(LOCK_RETRY);
+                continue;
+            }
+            let mut pid = String::new();
+            // Whoever holds it may be about to write its number.
+            let _ = lock.read_to_string(&mut pid);
+            let pid = pid.lines().next().unwrap_or("(unknown)").to_owned();
+            return Err(DataDirError::InUse { path, pid });
         }
         let number = format!("{}\n", std::process::id());
         lock.set_len(0)
@@ -180,13 +211,26 @@ mod tests {
         held.announce(&json!({ "pid": 1 })).expect("writable");
         let file = held.path().join(NODE_FILE);
         assert!(file.exists());
-        let refused = DataDir::open(base.path(), Network::Regtest).expect_err("it is held");
+        let refused = DataDir::open_within(base.path(), Network::Regtest, Duration::ZERO);
+        let refused = refused.expect_err("it is held");
         let pid = std::process::id().to_string();
         assert!(refused.to_string().contains(&format!("in use by process {pid}")), "{refused}");
         DataDir::open(base.path(), Network::Test).expect("another network has a folder of its own");
         drop(held);
         assert!(!file.exists(), "what does not run is not announced");
         DataDir::open(base.path(), Network::Regtest).expect("free again");
+    }
+
+    #[test]
+    fn a_lock_that_is_let_go_in_time_is_taken() {
+        let base = tempfile::tempdir().expect("a folder");
+        let held = DataDir::open(base.path(), Network::Regtest).expect("nobody holds it");
+        let dying = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(60));
+            drop(held);
+        });
+        DataDir::open(base.path(), Network::Regtest).expect("free before the patience is over");
+        dying.join().expect("it only sleeps");
     }
 
     #[test]
