@@ -65,15 +65,16 @@ impl DataDir {
     /// Creates what is missing and takes the lock. A process that was just killed may still hold it while the system takes its memory
     /// back, so a lock that is held is tried again for a moment.
     pub fn open(base: &Path, network: Network) -> Result<Self, DataDirError> {
-        Self::open_within(base, network, LOCK_PATIENCE)
+        Self::open_within(&folder(base, network), LOCK_PATIENCE)
     }
 
-    fn open_within(
-        base: &Path,
-        network: Network,
-        patience: Duration,
-    ) -> Result<Self, DataDirError> {
-        let path = folder(base, network);
+    /// The same with this folder itself.
+    pub fn at(path: &Path) -> Result<Self, DataDirError> {
+        Self::open_within(path, LOCK_PATIENCE)
+    }
+
+    fn open_within(path: &Path, patience: Duration) -> Result<Self, DataDirError> {
+        let path = path.to_owned();
         let fail = |doing, path: &Path| {
             let path = path.to_owned();
             move |source| DataDirError::File { doing, path, source }
@@ -211,7 +212,7 @@ mod tests {
         held.announce(&json!({ "pid": 1 })).expect("writable");
         let file = held.path().join(NODE_FILE);
         assert!(file.exists());
-        let refused = DataDir::open_within(base.path(), Network::Regtest, Duration::ZERO);
+        let refused = DataDir::open_within(held.path(), Duration::ZERO);
         let refused = refused.expect_err("it is held");
         let pid = std::process::id().to_string();
         assert!(refused.to_string().contains(&format!("in use by process {pid}")), "{refused}");

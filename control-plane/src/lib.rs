@@ -21,6 +21,7 @@ pub mod logs;
 pub mod memory;
 pub mod mine;
 pub mod node;
+pub mod relay;
 pub mod rpc;
 pub mod run;
 pub mod service;

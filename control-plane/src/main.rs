@@ -4,7 +4,7 @@
 
 use clap::{Parser, Subcommand};
 use control_plane::{
-    config, demo, dump, hw, load, run, top, topo, utxo, verify_block, verify_sigs, version,
+    config, demo, dump, hw, load, relay, run, top, topo, utxo, verify_block, verify_sigs, version,
 };
 use std::process::ExitCode;
 
@@ -34,6 +34,7 @@ enum Command {
     Hw(hw::HwArgs),
     Load(load::LoadArgs),
     Utxo(utxo::UtxoArgs),
+    Relay(relay::RelayArgs),
 }
 
 fn main() -> ExitCode {
@@ -50,5 +51,6 @@ fn main() -> ExitCode {
         Command::Hw(args) => hw::main(&args),
         Command::Load(args) => load::main(&args),
         Command::Utxo(args) => utxo::main(&args),
+        Command::Relay(args) => relay::main(&args),
     }
 }

@@ -14,6 +14,7 @@
 //! | [`io`] | datagrams in and out: sockets with runs of packets, io_uring, the promises every backend keeps |
 //! | [`engine`] | all links and all objects together; what hosts and the simulator touch |
 //! | [`object`] | objects: cut, coded, gathered, passed on, proved |
+//! | [`node`] | a relay of its own: the engine, a way to move packets, the clock |
 //! | [`link`] | one authenticated link to one peer: handshake, MAC, replay, loss, delay, pacing |
 
 #![deny(unsafe_code)]
@@ -24,6 +25,7 @@ pub mod fec;
 pub mod io;
 pub mod link;
 mod lookup;
+pub mod node;
 pub mod object;
 mod peer;
 pub mod testing;

@@ -168,7 +168,8 @@ fn is_service_link(name: &str, value: &str) -> bool {
         })
 }
 
-fn nearest(wrong: &str, known: impl Iterator<Item = String>) -> String {
+/// The known name that is nearest to a wrong one, as a question; empty if none is near.
+pub(crate) fn nearest(wrong: &str, known: impl Iterator<Item = String>) -> String {
     let scored = known.map(|name| (strsim::jaro_winkler(wrong, &name), name));
     match scored.max_by(|a, b| a.0.total_cmp(&b.0)) {
         Some((score, name)) if score > 0.75 => format!("; did you mean {name}?"),

@@ -16,6 +16,7 @@ pub mod value;
 
 pub use command::{ConfigArgs, main};
 pub use flags::Flags;
+pub(crate) use layers::nearest;
 pub use layers::{ConfigError, ConfigErrors, Loaded, Origin};
 pub use settings::{Config, SETTINGS, Setting};
 

@@ -92,6 +92,11 @@ impl Auth {
         self.cookie.as_deref()
     }
 
+    /// Whether `line` is `user:password` of this node: what its cookie file holds.
+    pub fn is_owner(&self, line: &str) -> bool {
+        bool::from(sha256(line.as_bytes()).ct_eq(&self.expected))
+    }
+
     /// Who sent a request with this `Authorization` header.
     pub fn who(&self, header: Option<&[u8]>) -> Who {
         let Some(header) = header else { return Who::Nobody };
@@ -143,6 +148,7 @@ mod tests {
         let (user, password) = line.split_once(':').unwrap();
         assert_eq!((user, password.len()), ("__cookie__", 64));
         assert_eq!(auth.who(Some(&basic(&line))), Who::Owner);
+        assert!(auth.is_owner(&line) && !auth.is_owner("") && !auth.is_owner(&line[1..]));
         assert_eq!(auth.who(None), Who::Nobody);
         drop(auth);
         assert!(!path.exists());

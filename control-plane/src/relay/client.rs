@@ -1,0 +1,85 @@
+//! The other end of the control connection: what `relay send`, `relay status` and `relay reload` say to a running relay.
+//!
+//! In: the settings, which name the address and the cookie. Out: the lines of the answer. The relay writes where it really listens into
+//! `node.json` of its data directory, so a port 0 is found, too.
+
+use super::settings::RelaySettings;
+use crate::datadir::NODE_FILE;
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// How long a relay on this machine may take to pick up.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// A connection to a running relay.
+#[derive(Debug)]
+pub struct Client {
+    stream: BufReader<TcpStream>,
+    patience: Duration,
+}
+
+/// Where the relay of these settings listens for us.
+fn address(settings: &RelaySettings) -> SocketAddr {
+    let told = std::fs::read_to_string(settings.data_dir.join(NODE_FILE)).ok();
+    let node: Option<Value> = told.and_then(|text| serde_json::from_str(&text).ok());
+    let real = node.and_then(|node| node["listen"]["control"].as_str()?.parse().ok());
+    real.unwrap_or(settings.control_listen)
+}
+
+impl Client {
+    /// Calls it.
+    pub fn connect(settings: &RelaySettings, patience: Duration) -> Result<Self, String> {
+        let address = address(settings);
+        let stream = TcpStream::connect_timeout(&address, CONNECT).map_err(|error| {
+            format!("calling the relay at {address}: {error}; is `metanode relay run` up?")
+        })?;
+        stream.set_read_timeout(Some(patience)).map_err(|error| error.to_string())?;
+        Ok(Self { stream: BufReader::new(stream), patience })
+    }
+
+    /// Says one line, and the object that belongs to it.
+    pub fn say(&mut self, request: &Value, object: &[u8]) -> Result<(), String> {
+        let stream = self.stream.get_mut();
+        let told = |error: std::io::Error| format!("speaking with the relay: {error}");
+        stream.write_all(format!("{request}\n").as_bytes()).map_err(told)?;
+        // A relay that refuses stops reading; its answer says why, so that a broken pipe is no news.
+        match stream.write_all(object) {
+            Err(error)
+                if error.kind() != std::io::ErrorKind::BrokenPipe
+                    && error.kind() != std::io::ErrorKind::ConnectionReset =>
+            {
+                Err(told(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The next line of the answer; an error if it says that it failed.
+    pub fn hear(&mut self) -> Result<Value, String> {
+        let mut line = String::new();
+        let read = self.stream.read_line(&mut line);
+        let seconds = self.patience.as_secs();
+        match read {
+            Ok(0) => return Err("the relay hung up".into()),
+            Ok(_) => {}
+            Err(error) => return Err(format!("no answer within {seconds} s: {error}")),
+        }
+        let answer: Value = serde_json::from_str(&line)
+            .map_err(|error| format!("no answer of a relay: {error}"))?;
+        match answer["error"].as_str() {
+            Some(why) => Err(why.to_owned()),
+            None => Ok(answer),
+        }
+    }
+}
+
+/// The line that lets us change something.
+pub fn cookie(settings: &RelaySettings) -> Result<String, String> {
+    let path = settings.cookie_file();
+    std::fs::read_to_string(&path).map(|line| line.trim().to_owned()).map_err(|error| {
+        let at = path.display();
+        format!("reading the cookie {at}: {error}; is the relay up, and is it this user's?")
+    })
+}
