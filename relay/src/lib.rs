@@ -9,6 +9,7 @@
 //!
 //! | room | what happens there |
 //! | --- | --- |
+//! | [`compact`] | forms by name, and back; what a relay without a node knows |
 //! | [`fec`] | the erasure code, and how much of it a loss rate asks for |
 //! | [`wire`] | packets as bytes: read them totally, write them once |
 //! | [`io`] | datagrams in and out: sockets with runs of packets, io_uring, the promises every backend keeps |
@@ -19,6 +20,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod compact;
 mod drops;
 pub mod engine;
 pub mod fec;

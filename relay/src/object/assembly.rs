@@ -241,6 +241,7 @@ mod tests {
             Form::Plain,
             len as u32,
             payload.clone().into(),
+            0,
             &Hasher::new(),
         );
         (content, hash, payload)

@@ -15,11 +15,13 @@ pub struct Content {
     shape: Shape,
     first: Vec<u8>,
     payload: Arc<[u8]>,
+    /// Where the object's part of `payload` starts.
+    start: usize,
     last: Vec<u8>,
 }
 
 impl Content {
-    /// Cuts a payload into symbols and hashes them. Also gives the hash.
+    /// Cuts what stands in `payload` from `start` on into symbols and hashes them. Also gives the hash.
     ///
     /// Cost: one SHA-256 of the payload, sixteen symbols side by side.
     pub fn cut(
@@ -27,10 +29,12 @@ impl Content {
         form: Form,
         raw_len: u32,
         payload: Arc<[u8]>,
+        start: usize,
         hasher: &Hasher,
     ) -> (Self, [u8; 32]) {
-        let shape = Shape::of((HEAD_LEN + payload.len()) as u32, false);
-        let mut content = Self::with_head(shape, Head { hash: [0; 32], form, raw_len }, payload);
+        let shape = Shape::of((HEAD_LEN + payload.len() - start) as u32, false);
+        let head = Head { hash: [0; 32], form, raw_len };
+        let mut content = Self::with_head(shape, head, payload, start);
         let mut leaves = vec![[0; 32]; shape.symbols()];
         hash_leaves(hasher, |i| (i, content.symbol(i)), &mut leaves);
         let hash = hash_object(class, &shape, &leaves);
@@ -39,23 +43,29 @@ impl Content {
     }
 
     /// The symbols of an object whose hash is known to be right.
-    pub fn with_head(shape: Shape, head: Head, payload: Arc<[u8]>) -> Self {
+    pub fn with_head(shape: Shape, head: Head, payload: Arc<[u8]>, start: usize) -> Self {
+        let own = &payload[start..];
         let symbol = shape.symbol_len();
         let mut first = Vec::with_capacity(symbol);
         first.extend_from_slice(&head.write());
-        first.extend_from_slice(&payload[..payload.len().min(symbol - HEAD_LEN)]);
+        first.extend_from_slice(&own[..own.len().min(symbol - HEAD_LEN)]);
         first.resize(symbol, 0);
         let mut last = Vec::new();
         if shape.symbols() > 1 {
-            last.extend_from_slice(&payload[(shape.symbols() - 1) * symbol - HEAD_LEN..]);
+            last.extend_from_slice(&own[(shape.symbols() - 1) * symbol - HEAD_LEN..]);
             last.resize(symbol, 0);
         }
-        Self { shape, first, payload, last }
+        Self { shape, first, payload, start, last }
     }
 
     /// How it is cut.
     pub fn shape(&self) -> &Shape {
         &self.shape
+    }
+
+    /// The payload as it travels, and where it starts in the bytes.
+    pub fn payload(&self) -> (Arc<[u8]>, usize) {
+        (self.payload.clone(), self.start)
     }
 
     /// Data symbol `index`.
@@ -66,7 +76,7 @@ impl Content {
         } else if index + 1 == self.shape.symbols() {
             &self.last
         } else {
-            &self.payload[index * len - HEAD_LEN..][..len]
+            &self.payload[self.start + index * len - HEAD_LEN..][..len]
         }
     }
 }

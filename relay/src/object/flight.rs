@@ -5,6 +5,7 @@
 
 use super::assembly::Assembly;
 use super::content::Content;
+use super::head::{Form, Part};
 use super::rows::Rows;
 use super::shape::Shape;
 use super::transfer::{Pick, Transfer};
@@ -12,6 +13,7 @@ use crate::fec::{Rs8, budget};
 use crate::peer::{LinkView, PeerId, PeerView};
 use crate::time::NowUs;
 use crate::wire::{Class, ObjectId, Priority};
+use std::sync::Arc;
 
 /// Probability that an object needs a request for repair, which parity is sized for. Source: reference/relay.md C4.
 pub const FAIL_TARGET: f64 = 1e-3;
@@ -60,8 +62,8 @@ pub struct Flight {
     pub state: State,
     /// How often our packets of it may still be passed on; `None` when we may not pass it on ourselves.
     pub hops: Option<u8>,
-    /// Sent by our own host, which wants to know what became of it.
-    pub own: bool,
+    /// The id under which our own host wants to know what becomes of it.
+    pub reports: Option<ObjectId>,
     /// Meant for every peer, those that come later too.
     pub to_all: bool,
     /// Who sent its first symbol.
@@ -84,7 +86,28 @@ pub struct Flight {
     pub nacked: NowUs,
     /// Parity that senders say they mean to send.
     pub parity_hint: u16,
+    /// Which queue its symbols wait in.
+    pub urgency: Priority,
+    /// How its payload stands in it, once that is known.
+    pub form: Option<Form>,
+    /// A body that peers most likely know.
+    pub is_body: bool,
+    /// Symbols of it that were known here before they came.
+    pub prefilled: usize,
+    /// The plain form of what it names.
+    pub plain: Option<Arc<[u8]>>,
+    /// The plain form is wanted.
+    pub want: Option<Want>,
     rows: Rows,
+}
+
+/// A plain form that was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Want {
+    /// How often.
+    pub tries: u8,
+    /// When to ask again.
+    pub next: NowUs,
 }
 
 impl Flight {
@@ -100,7 +123,7 @@ impl Flight {
             shape,
             state,
             hops,
-            own: false,
+            reports: None,
             to_all: true,
             first_from: None,
             payer: None,
@@ -112,6 +135,12 @@ impl Flight {
             nacks: 0,
             nacked: NowUs(0),
             parity_hint: 0,
+            urgency: Priority::Useful,
+            form: None,
+            is_body: false,
+            prefilled: 0,
+            plain: None,
+            want: None,
             rows: Rows::default(),
         }
     }
@@ -160,6 +189,17 @@ impl Flight {
         let loss = f64::from(loss.clamp(0.0, 0.5));
         let r = budget::parity(k, shape.groups() as u32, loss, FAIL_TARGET, most);
         r.clamp(PARITY_MIN.min(most), most) as u16
+    }
+
+    /// Parity symbols a group gets before the data, for a peer that misses this share of the symbols on a link with this
+    /// loss: the mean and 3.3 standard deviations (one in a thousand is above) of what it misses, and the same for the loss.
+    pub fn parity_first_for(shape: &Shape, miss: f32, loss: f32) -> u16 {
+        let k = f32::from(shape.k_max());
+        let miss = (miss * 1.25 + 0.01).min(1.0);
+        let loss = loss.clamp(0.0, 0.5);
+        let need = k * miss + 3.3 * (k * miss * (1.0 - miss)).sqrt();
+        let sent = (need + 3.3 * (need * loss).sqrt()) / (1.0 - loss);
+        sent.ceil().min(k) as u16
     }
 
     /// Writes a symbol; false when it is not here.
@@ -237,9 +277,9 @@ impl Flight {
 }
 
 /// Which queue an object's symbols wait in.
-pub fn priority(class: Class) -> Priority {
-    match class {
-        Class::Header | Class::Block => Priority::Header,
-        Class::Subtree | Class::Bundle | Class::Opaque => Priority::Useful,
+pub fn urgency(class: Class, part: Part) -> Priority {
+    match (class, part) {
+        (Class::Header, _) | (Class::Block, Part::Main) => Priority::Header,
+        _ => Priority::Useful,
     }
 }

@@ -4,7 +4,7 @@
 //! hash as their id, so that every symbol of a block, in any order, names the header that must have passed. Symbols that
 //! overtake their header wait in a fixed number of slots that were there before anybody sent anything.
 
-use super::head::{HEAD_LEN, block_id};
+use super::head::{HEAD_LEN, Part, block_id};
 use crate::drops::DropReason;
 use crate::fec::field;
 use crate::lookup::HeaderView;
@@ -45,6 +45,7 @@ impl Waiting {
 pub struct Gate {
     admitted: BTreeMap<ObjectId, [u8; 32]>,
     order: VecDeque<ObjectId>,
+    tip: [u8; 32],
     waiting: Vec<Waiting>,
     next: usize,
 }
@@ -55,6 +56,7 @@ impl Default for Gate {
         Self {
             admitted: BTreeMap::new(),
             order: VecDeque::with_capacity(ADMITTED_MAX),
+            tip: [0; 32],
             waiting: vec![empty; WAITING_MAX],
             next: 0,
         }
@@ -74,10 +76,12 @@ impl Gate {
         Some(header)
     }
 
-    /// Asks both questions about a header that came from a peer.
+    /// Asks both questions about a header that came from a peer. Where the host can tell the target without the parent, a
+    /// trusted peer may start anywhere.
     pub fn admit(
         &mut self,
         header: &[u8; 80],
+        trusted: bool,
         headers: &mut dyn HeaderView,
     ) -> Result<ObjectId, DropReason> {
         let parsed = Header::from_bytes(header);
@@ -86,7 +90,7 @@ impl Gate {
         if self.admitted.get(&id) == Some(&hash.0) {
             return Ok(id);
         }
-        if !headers.parent_known(&parsed.prev.0) {
+        if !trusted && !headers.parent_known(&parsed.prev.0) {
             return Err(DropReason::ParentUnknown);
         }
         let bits = headers.required_bits(&parsed.prev.0).ok_or(DropReason::ParentUnknown)?;
@@ -122,12 +126,21 @@ impl Gate {
         if self.admitted.insert(id, hash).is_none() {
             self.order.push_back(id);
         }
+        self.tip = hash;
         headers.accepted(header);
     }
 
-    /// Whether the header of this block has passed.
-    pub fn has(&self, block: ObjectId) -> bool {
-        self.admitted.contains_key(&block)
+    /// Hash of the newest header that passed; zeros before the first.
+    pub fn tip(&self) -> &[u8; 32] {
+        &self.tip
+    }
+
+    /// The block, and which part of it, that an object of class block is; `None` while its header has not passed.
+    pub fn part(&self, id: ObjectId) -> Option<(ObjectId, Part)> {
+        Part::ALL
+            .into_iter()
+            .map(|part| (part.id(id), part))
+            .find(|(block, _)| self.admitted.contains_key(block))
     }
 
     /// The hash of a block whose header has passed.
@@ -160,10 +173,10 @@ impl Gate {
 
     /// Takes out one symbol that waits for this header.
     pub fn next_waiting(&mut self, block: ObjectId) -> Option<Waiting> {
-        let slot = self
-            .waiting
-            .iter_mut()
-            .find(|slot| slot.fields.is_some_and(|fields| fields.object == block))?;
+        let slot = self.waiting.iter_mut().find(|slot| {
+            slot.fields
+                .is_some_and(|fields| Part::ALL.iter().any(|part| part.id(fields.object) == block))
+        })?;
         let taken = slot.clone();
         slot.fields = None;
         Some(taken)

@@ -29,6 +29,12 @@ pub enum Form {
     Plain = 0,
     /// As one lz4 block.
     Lz4 = 1,
+    /// A subtree by names (`compact::subtree`).
+    Names = 2,
+    /// A block by names (`compact::block`).
+    Sketch = 3,
+    /// The transactions of a block that a sketch names.
+    Body = 4,
 }
 
 impl Form {
@@ -37,6 +43,9 @@ impl Form {
         match byte {
             0 => Some(Self::Plain),
             1 => Some(Self::Lz4),
+            2 => Some(Self::Names),
+            3 => Some(Self::Sketch),
+            4 => Some(Self::Body),
             _ => None,
         }
     }
@@ -109,6 +118,36 @@ pub fn hash_object(class: Class, shape: &Shape, leaves: &[[u8; 32]]) -> [u8; 32]
 /// What packets call a block and its header: the low bytes of the block's hash, known before any of its symbols.
 pub fn block_id(header: &[u8; 80]) -> ObjectId {
     ObjectId::of_hash(&consensus::hash::sha256d(header))
+}
+
+/// What is added to a block's id for its body, and for the whole block when a sketch was of no use: other objects, behind
+/// the same header.
+const BODY_ID: u64 = 0x424f_4459_424f_4459;
+const WHOLE_ID: u64 = 0x5748_4f4c_5748_4f4c;
+
+/// Which part of a block an object is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// The outline, the sketch, or the whole block.
+    Main,
+    /// The body of a sketch.
+    Body,
+    /// The whole block, after a sketch.
+    Whole,
+}
+
+impl Part {
+    /// Every part.
+    pub const ALL: [Self; 3] = [Self::Main, Self::Body, Self::Whole];
+
+    /// The id of this part of a block; twice, and it is the block's again.
+    pub fn id(self, block: ObjectId) -> ObjectId {
+        ObjectId(match self {
+            Self::Main => block.0,
+            Self::Body => block.0 ^ BODY_ID,
+            Self::Whole => block.0 ^ WHOLE_ID,
+        })
+    }
 }
 
 #[cfg(test)]

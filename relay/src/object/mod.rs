@@ -10,40 +10,45 @@
 //! | `content`, `assembly`, `rows` | a whole object; one in the making; parity on demand |
 //! | `transfer`, `flight` | one object on its way to one peer; one object with all its peers |
 //! | `gate`, `recent` | proof of work before memory; what was finished lately |
-//! | `receive` | what each frame does |
+//! | `send` | what a host's object becomes: plain, packed, or named |
+//! | `receive`, `deliver` | what each frame does; what a whole object becomes |
+//! | `timers` | repair, silence, memory |
 //!
 //! Cost a useful symbol: one copy, one SHA-256 (sixteen side by side), a few table lookups; a group decodes once.
 
 mod assembly;
 mod content;
+mod deliver;
 mod flight;
 mod gate;
 mod head;
 mod receive;
 mod recent;
+mod report;
 mod rows;
+mod send;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod transfer;
 
 pub use gate::{ADMITTED_MAX, HEADER_OBJECT_LEN, WAITING_MAX};
-pub use head::{Form, HEAD_LEN, Head};
+pub use head::{Form, HEAD_LEN, Head, Part};
+pub use report::{FailReason, ObjectCounts, ObjectEvent, SendError};
 pub use shape::{K_LARGE, K_SMALL, PROVED_SYMBOL_LEN, SMALL_BYTES_MAX, Shape};
 
+use crate::compact::Salt;
 use crate::fec::{Rs8, Scratch};
 use crate::lookup::Lookups;
 use crate::peer::{LinkView, PeerId, PeerInfo};
 use crate::time::NowUs;
-use crate::wire::{Class, Code, DataFields, FrameBuf, NackEntry, ObjectId, Priority, flags};
-use consensus::header::Header;
-use content::Content;
-use flight::{Flight, Key, State, priority};
+use crate::wire::{Code, DataFields, FrameBuf, NackEntry, ObjectId, Priority, flags};
+use flight::{Flight, Key, State};
 use gate::Gate;
 use recent::Recent;
 use sigbatch::Hasher;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use transfer::Transfer;
 
 /// Limits of the object layer, and who we are.
@@ -65,6 +70,10 @@ pub struct ObjectsConfig {
     pub hops: u8,
     /// Which rows of parity we mint: a hash of our public key.
     pub seed: u64,
+    /// Subtrees and blocks are sent by names where that is smaller.
+    pub compact: bool,
+    /// Bundles are packed for peers that are at least [`WAN_RTT_US`] away.
+    pub lz4: bool,
 }
 
 impl Default for ObjectsConfig {
@@ -78,8 +87,29 @@ impl Default for ObjectsConfig {
             incomplete_untrusted_max: 2,
             hops: 8,
             seed: 0,
+            compact: true,
+            lz4: true,
         }
     }
+}
+
+/// Peers nearer than this get bundles as they are: packing costs more than the wire.
+pub const WAN_RTT_US: u32 = 1_000;
+/// A peer whose share of unknown symbols is above this gets data first.
+pub const MISS_COMPACT_MAX: f32 = 0.5;
+/// The share of a block's symbols that a peer is thought to miss until it has said so.
+pub const MISS_AT_FIRST: f32 = 0.2;
+/// So long after a header, the index for the next block's names is made.
+pub const WARM_AFTER_US: u64 = 500_000;
+/// A peer that was asked for a plain form is asked again, so often.
+pub const WANTS_MAX: u8 = 8;
+
+/// What a `WANT` asks for, or says.
+pub mod want {
+    /// The plain form of a subtree or block, please.
+    pub const PLAIN: u8 = 0;
+    /// So many of a thousand symbols of a body are not known here: a u16.
+    pub const MISSES: u8 = 1;
 }
 
 /// Frames about objects that wait for one peer, at most; the oldest goes first.
@@ -93,137 +123,13 @@ pub const LINGER_US: u64 = 2_000_000;
 /// A peer that does not say that it has the object is asked so often.
 pub const PROBES_MAX: u8 = 7;
 
-/// Why the host's object is not sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SendError {
-    /// Nothing to send.
-    #[error("an object of 0 bytes: there is nothing to send")]
-    Empty,
-    /// More than the limit.
-    #[error("an object of {got} bytes; this relay takes up to {expected} (object_bytes_max)")]
-    TooLarge {
-        /// Bytes.
-        got: usize,
-        /// The limit.
-        expected: usize,
-    },
-    /// Nobody to send it to.
-    #[error("no peer that the object is for has a link that is up; see `metanode relay status`")]
-    NoPeer,
-    /// A header or block that does not start with a header.
-    #[error("a {class:?} of {got} bytes; it starts with the block's header of 80 bytes")]
-    NoHeader {
-        /// What was to be sent.
-        class: Class,
-        /// Bytes.
-        got: usize,
-    },
-    /// The table of objects is full of objects that are still under way.
-    #[error("{objects} objects of {bytes} bytes are under way; try again when some are done")]
-    Full {
-        /// Objects in flight.
-        objects: usize,
-        /// Memory they take.
-        bytes: usize,
-    },
-}
-
-/// Why an object did not get through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-#[repr(u8)]
-pub enum FailReason {
-    /// No useful symbol for [`GATHER_TIMEOUT_US`].
-    TimedOut = 0,
-    /// The peer did not answer [`PROBES_MAX`] questions.
-    Unanswered = 1,
-    /// The peer will not take it.
-    Refused = 2,
-    /// Its bytes do not have its hash.
-    HashWrong = 3,
-    /// Its memory was needed for newer objects.
-    Evicted = 4,
-    /// The link went down.
-    PeerDown = 5,
-}
-
-/// What happened to an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ObjectEvent {
-    /// An object is here, whole and with the right hash.
-    Object {
-        /// Its id.
-        id: ObjectId,
-        /// What it is.
-        class: Class,
-        /// Its payload.
-        bytes: Arc<[u8]>,
-        /// Who sent its first symbol.
-        from: PeerId,
-        /// Microseconds since then.
-        took_us: u64,
-    },
-    /// A peer has what our host sent.
-    Delivered {
-        /// The object.
-        id: ObjectId,
-        /// What it is.
-        class: Class,
-        /// Who has it.
-        peer: PeerId,
-    },
-    /// An object did not get through.
-    Failed {
-        /// The object.
-        id: ObjectId,
-        /// What it is.
-        class: Class,
-        /// To whom or from whom.
-        peer: Option<PeerId>,
-        /// Why.
-        why: FailReason,
-    },
-}
-
-/// Numbers for status and metrics.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct ObjectCounts {
-    /// Objects in flight.
-    pub in_flight: usize,
-    /// Memory they take.
-    pub bytes: usize,
-    /// Objects received whole.
-    pub received: u64,
-    /// Objects sent by the host.
-    pub sent: u64,
-    /// Objects that failed.
-    pub failed: u64,
-    /// Objects whose memory was taken for newer ones.
-    pub evicted: u64,
-    /// Symbols received that were of use.
-    pub symbols_useful: u64,
-    /// Symbols received that were not.
-    pub symbols_useless: u64,
-    /// Symbols sent.
-    pub symbols_sent: u64,
-    /// Of those, parity.
-    pub parity_sent: u64,
-    /// Requests for repair sent.
-    pub nacks_sent: u64,
-    /// Requests for repair received.
-    pub nacks_received: u64,
-    /// Control frames dropped because too many waited.
-    pub control_dropped: u64,
-    /// Events dropped because too many waited.
-    pub events_dropped: u64,
-}
-
 /// A frame that waits for its link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Control {
     Stop { flags: u8, id: ObjectId, len: u32 },
     Nack { key: Key },
+    Plain { id: ObjectId },
+    Misses { id: ObjectId, permille: u16 },
 }
 
 /// One peer as the object layer sees it.
@@ -235,6 +141,8 @@ struct Peer {
     ready: [VecDeque<Key>; Priority::ALL.len()],
     bytes: usize,
     incomplete: usize,
+    /// Share of the symbols of blocks that it did not know lately.
+    miss: f32,
 }
 
 /// All objects in flight, and all peers they come from and go to.
@@ -252,6 +160,8 @@ pub struct Objects {
     events: VecDeque<ObjectEvent>,
     counts: ObjectCounts,
     due: NowUs,
+    /// When to make an index, and for which salt.
+    warm: Option<(NowUs, Salt)>,
 }
 
 impl Objects {
@@ -270,6 +180,7 @@ impl Objects {
             events: VecDeque::new(),
             counts: ObjectCounts::default(),
             due: NowUs::NEVER,
+            warm: None,
         }
     }
 
@@ -297,12 +208,13 @@ impl Objects {
             ready: Default::default(),
             bytes: 0,
             incomplete: 0,
+            miss: MISS_AT_FIRST,
         });
         let keys: Vec<Key> =
             self.flights.keys().copied().filter(|key| key.from.is_none()).collect();
         for key in keys {
             let flight = self.flights.get_mut(&key).expect("its key was just listed");
-            if flight.hops.is_some() && (!flight.own || flight.to_all) {
+            if flight.hops.is_some() && (flight.reports.is_none() || flight.to_all) {
                 let peers = [peer];
                 Self::join(&mut self.peers, &self.recent, key, flight, &peers, &self.config, links);
             }
@@ -328,9 +240,9 @@ impl Objects {
             }
             let waited = flight.transfer(peer).is_some_and(|transfer| !transfer.is_stopped());
             flight.transfers.retain(|transfer| transfer.peer() != peer);
-            if waited && flight.own {
+            if let Some(id) = flight.reports.filter(|_| waited) {
                 let why = FailReason::PeerDown;
-                let (id, class, peer) = (key.id, key.class, Some(peer));
+                let (class, peer) = (key.class, Some(peer));
                 self.counts.failed += 1;
                 self.events.push_back(ObjectEvent::Failed { id, class, peer, why });
             }
@@ -360,114 +272,6 @@ impl Objects {
             self.counts.control_dropped += 1;
         }
         at.control.push_back(control);
-    }
-
-    /// Sends the host's bytes to these peers, or to all. A block's header goes ahead of it as an object of its own.
-    ///
-    /// What was sent or received before keeps its id and is not sent again.
-    pub fn send(
-        &mut self,
-        class: Class,
-        bytes: Arc<[u8]>,
-        to: Option<&[PeerId]>,
-        links: &LinkView,
-        now: NowUs,
-    ) -> Result<ObjectId, SendError> {
-        if bytes.is_empty() {
-            return Err(SendError::Empty);
-        }
-        let expected = self.config.object_bytes_max as usize - HEAD_LEN;
-        if bytes.len() > expected {
-            return Err(SendError::TooLarge { got: bytes.len(), expected });
-        }
-        let got = bytes.len();
-        let header = bytes.first_chunk::<{ Header::BYTES }>().copied();
-        let id = match (class, header) {
-            (Class::Header, Some(header)) if got == Header::BYTES => {
-                Some(self.gate.admit_own(&header, &mut *self.lookups.headers))
-            }
-            (Class::Block, Some(header)) => {
-                self.send(Class::Header, Arc::from(header), to, links, now)?;
-                Some(self.gate.admit_own(&header, &mut *self.lookups.headers))
-            }
-            (Class::Header | Class::Block, _) => return Err(SendError::NoHeader { class, got }),
-            (Class::Subtree | Class::Bundle | Class::Opaque, _) => None,
-        };
-        let (content, hash) =
-            Content::cut(class, Form::Plain, bytes.len() as u32, bytes, &self.hasher);
-        let id = id.unwrap_or(ObjectId::of_hash(&hash));
-        let key = Key { id, class, from: None };
-        if self.flights.contains_key(&key) || self.recent.finished(id, class).is_some() {
-            return Ok(id);
-        }
-        let up: Vec<PeerId> = links.up().map(|(peer, _)| peer).collect();
-        let peers: Vec<PeerId> = match to {
-            Some(some) => some.iter().copied().filter(|peer| up.contains(peer)).collect(),
-            None => up,
-        };
-        if peers.is_empty() {
-            return Err(SendError::NoPeer);
-        }
-        let shape = *content.shape();
-        let cost = Flight::whole_bytes(&shape);
-        if !self.make_room(cost, now) {
-            let (objects, bytes) = (self.flights.len(), self.counts.bytes);
-            return Err(SendError::Full { objects, bytes });
-        }
-        let whole = State::Whole(Box::new(content));
-        let mut flight = Flight::new(shape, whole, Some(self.config.hops), cost, now);
-        flight.own = true;
-        flight.to_all = to.is_none();
-        self.recent.finish(id, class, shape.object_len());
-        Self::join(&mut self.peers, &self.recent, key, &mut flight, &peers, &self.config, links);
-        self.counts.bytes += flight.cost_bytes;
-        self.counts.sent += 1;
-        for transfer in flight.transfers.iter().filter(|transfer| transfer.is_stopped()) {
-            // The peer had it from somebody else before we did.
-            let event = ObjectEvent::Delivered { id, class, peer: transfer.peer() };
-            self.events.push_back(event);
-        }
-        self.flights.insert(key, flight);
-        self.due = self.due.min(now + LINGER_US);
-        Ok(id)
-    }
-
-    /// Adds transfers of an object to these peers, striped over them.
-    fn join(
-        peers: &mut [Option<Peer>],
-        recent: &Recent,
-        key: Key,
-        flight: &mut Flight,
-        to: &[PeerId],
-        config: &ObjectsConfig,
-        links: &LinkView,
-    ) {
-        let to: Vec<PeerId> = to
-            .iter()
-            .copied()
-            .filter(|peer| flight.transfers.iter().all(|transfer| transfer.peer() != *peer))
-            .filter(|peer| peers.get(peer.index()).is_some_and(Option::is_some))
-            .collect();
-        for (rank, peer) in to.iter().enumerate() {
-            let parity = Flight::parity_for(&flight.shape, links.get(*peer).loss);
-            let seed = config.seed ^ key.id.0;
-            let mut transfer = Transfer::new(*peer, &flight.shape, parity, seed);
-            if recent.was_early(*peer, key.id, flight.shape.object_len()) {
-                transfer.stop();
-            } else if flight.is_whole() {
-                transfer.send_all(&flight.shape, rank, to.len());
-            } else {
-                for group in 0..flight.shape.groups() as u16 {
-                    if flight.can_mint(group) {
-                        transfer.offer_group(group);
-                    }
-                }
-            }
-            if transfer.has_work() {
-                wake(peers, key, *peer);
-            }
-            flight.transfers.push(transfer);
-        }
     }
 
     /// The most urgent thing there is to send to a peer; a little optimistic.
@@ -507,6 +311,15 @@ impl Objects {
                 queue.pop_front();
                 continue;
             };
+            if urgency < Priority::Low && !transfer.is_urgent() && transfer.has_work() {
+                // What is left is for an idle line.
+                queue.pop_front();
+                let low = &mut at.ready[Priority::Low as usize];
+                if !low.contains(&key) {
+                    low.push_back(key);
+                }
+                continue;
+            }
             let pick = transfer.next(&shape);
             let (more, parity) = (transfer.has_work(), transfer.parity());
             if !more || pick.is_none() {
@@ -518,7 +331,9 @@ impl Objects {
             }
             let (Some(pick), Some(hops_left)) = (pick, hops) else { continue };
             let fields = DataFields {
-                flags: if more { 0 } else { flags::LAST } | if whole { flags::HAVE_ALL } else { 0 },
+                flags: if more { 0 } else { flags::LAST }
+                    | if whole { flags::HAVE_ALL } else { 0 }
+                    | if urgency == Priority::Low { flags::LOWPRIO } else { 0 },
                 object: key.id,
                 object_len: shape.object_len(),
                 group: pick.group,
@@ -557,133 +372,28 @@ impl Objects {
                 self.counts.nacks_sent += u64::from(written > 0);
                 written > 0
             }
-        }
-    }
-
-    /// When [`Self::tick`] has something to do.
-    pub fn next_due(&self) -> Option<NowUs> {
-        (self.due < NowUs::NEVER).then_some(self.due)
-    }
-
-    /// Timers: requests for repair, questions to silent peers, objects that are over. Bounded by the objects in flight.
-    pub fn tick(&mut self, links: &LinkView, now: NowUs) {
-        if now < self.due {
-            return;
-        }
-        self.due = NowUs::NEVER;
-        let keys: Vec<Key> = self.flights.keys().copied().collect();
-        for key in keys {
-            let due = self.tick_one(key, links, now);
-            self.due = self.due.min(due);
-        }
-    }
-
-    /// Timers of one object; when it needs the next look.
-    fn tick_one(&mut self, key: Key, links: &LinkView, now: NowUs) -> NowUs {
-        let Some(flight) = self.flights.get_mut(&key) else { return NowUs::NEVER };
-        let (id, class) = (key.id, key.class);
-        if !flight.is_whole() {
-            let end = flight.last + GATHER_TIMEOUT_US;
-            if now >= end {
-                let peer = flight.first_from;
-                self.remove(key);
-                self.counts.failed += 1;
-                let why = FailReason::TimedOut;
-                self.push_event(ObjectEvent::Failed { id, class, peer, why });
-                return NowUs::NEVER;
+            Control::Plain { id } => {
+                self.counts.wants_sent += 1;
+                frame.want(id, want::PLAIN, &[]);
+                true
             }
-            let mut due = flight.nack_due(links);
-            if due.is_some_and(|due| now >= due) {
-                let target = flight.nack_target().expect("a request that is due has a target");
-                flight.nacks += 1;
-                flight.nacked = now;
-                due = flight.nack_due(links);
-                self.push_control(target, Control::Nack { key });
-            }
-            return due.unwrap_or(NowUs::NEVER).min(end);
-        }
-        let mut next = NowUs::NEVER;
-        let mut failed = Vec::new();
-        for transfer in flight.transfers.iter_mut().filter(|transfer| !transfer.is_stopped()) {
-            if transfer.probe <= now && !transfer.has_work() {
-                if transfer.probes == PROBES_MAX {
-                    transfer.stop();
-                    failed.push(transfer.peer());
-                    continue;
-                }
-                transfer.ask(&flight.shape);
-                transfer.probe = NowUs::NEVER;
-                wake(&mut self.peers, key, transfer.peer());
-            }
-            next = next.min(transfer.probe);
-        }
-        let idle = flight.transfers.iter().all(Transfer::is_stopped);
-        let end = flight.last + LINGER_US;
-        let over = idle && now >= end;
-        let own = flight.own;
-        for peer in failed.into_iter().filter(|_| own) {
-            let why = FailReason::Unanswered;
-            self.counts.failed += 1;
-            self.push_event(ObjectEvent::Failed { id, class, peer: Some(peer), why });
-        }
-        if over {
-            self.remove(key);
-            return NowUs::NEVER;
-        }
-        if idle { next.min(end) } else { next }
-    }
-
-    /// Forgets an object and gives its memory back.
-    fn remove(&mut self, key: Key) {
-        let Some(flight) = self.flights.remove(&key) else { return };
-        self.counts.bytes -= flight.cost_bytes;
-        self.release(&flight);
-    }
-
-    /// Takes an object that is gathered off the account of the peer that began it.
-    fn release(&mut self, flight: &Flight) {
-        if let Some(payer) = flight.payer
-            && let Some(peer) = self.peer(payer)
-        {
-            peer.bytes -= flight.cost_bytes;
-            peer.incomplete -= 1;
-        }
-    }
-
-    /// Makes room for one more object of this size, at the cost of whole ones that nobody waits for, then of whole ones,
-    /// then of ones that have been silent; oldest first. False when that is not enough.
-    fn make_room(&mut self, bytes: usize, now: NowUs) -> bool {
-        /// An object in the making is safe for this long after its last symbol.
-        const SAFE_US: u64 = 5_000_000;
-        while self.counts.bytes + bytes > self.config.bytes_max
-            || self.flights.len() >= self.config.objects_max
-        {
-            let rank = |flight: &Flight| match flight.is_whole() {
-                true => u8::from(!flight.transfers.iter().all(Transfer::is_stopped)),
-                false => 2,
-            };
-            let victim = self
-                .flights
-                .iter()
-                .filter(|(_, flight)| flight.is_whole() || now.since(flight.last) >= SAFE_US)
-                .min_by_key(|(key, flight)| (rank(flight), flight.last, **key))
-                .map(|(key, flight)| (*key, rank(flight)));
-            let Some((key, rank)) = victim else { return false };
-            self.remove(key);
-            if rank > 0 {
-                self.counts.evicted += 1;
-                let (id, class, why) = (key.id, key.class, FailReason::Evicted);
-                self.push_event(ObjectEvent::Failed { id, class, peer: None, why });
+            Control::Misses { id, permille } => {
+                frame.want(id, want::MISSES, &permille.to_le_bytes());
+                true
             }
         }
-        true
     }
 }
 
-/// Puts an object into the queue of a peer it has something for.
-fn wake(peers: &mut [Option<Peer>], key: Key, peer: PeerId) {
-    let Some(peer) = peers.get_mut(peer.index()).and_then(Option::as_mut) else { return };
-    let queue = &mut peer.ready[priority(key.class) as usize];
+/// Puts an object into the queue of the peer that a transfer has something for.
+fn wake(peers: &mut [Option<Peer>], key: Key, urgency: Priority, transfer: &Transfer) {
+    let at = transfer.peer().index();
+    let Some(peer) = peers.get_mut(at).and_then(Option::as_mut) else { return };
+    if !transfer.has_work() {
+        return;
+    }
+    let urgency = if transfer.is_urgent() { urgency } else { Priority::Low };
+    let queue = &mut peer.ready[urgency as usize];
     if !queue.contains(&key) {
         queue.push_back(key);
     }

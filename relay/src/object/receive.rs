@@ -4,17 +4,17 @@
 //! that can refuse stands before the first allocation.
 
 use super::assembly::{Assembly, Put};
-use super::content::Content;
-use super::flight::{Flight, Key, State};
+use super::flight::{Flight, Key, State, urgency};
 use super::gate::{Gate, HEADER_OBJECT_LEN};
-use super::head::{Form, HEAD_LEN};
+use super::head::{Form, HEAD_LEN, Part};
+use super::send::Cargo;
 use super::shape::Shape;
-use super::{Control, FailReason, ObjectEvent, Objects, wake};
+use super::transfer::Transfer;
+use super::{Control, FailReason, ObjectEvent, Objects, wake, want};
 use crate::drops::DropReason;
 use crate::peer::{LinkView, PeerId};
 use crate::time::NowUs;
-use crate::wire::{Class, Code, Data, Frame, Nack, ObjectId, Stop, flags};
-use std::sync::Arc;
+use crate::wire::{Class, Code, Data, Frame, Nack, ObjectId, Stop, Want, flags};
 
 impl Objects {
     /// Takes an authenticated frame.
@@ -32,7 +32,8 @@ impl Objects {
             Frame::Data(data) => self.on_data(peer, data, links, now),
             Frame::Nack(nack) => self.on_nack(peer, nack, links, now),
             Frame::Stop(stop) => self.on_stop(peer, stop, now),
-            Frame::Want(_) | Frame::Root(_) => Err(DropReason::ObjectUnknown),
+            Frame::Want(want) => self.on_want(peer, want, links, now),
+            Frame::Root(_) => Err(DropReason::ObjectUnknown),
         }
     }
 
@@ -87,9 +88,7 @@ impl Objects {
                     transfer.offer_group(data.group);
                 }
                 transfer.offer(data.group, data.symbol);
-                if transfer.has_work() {
-                    wake(&mut self.peers, key, transfer.peer());
-                }
+                wake(&mut self.peers, key, flight.urgency, transfer);
             }
         }
         if whole {
@@ -126,12 +125,15 @@ impl Objects {
                 None => return false,
             },
         };
+        if self.flights.get(&shared).is_some_and(|flight| flight.want.is_some()) {
+            return true;
+        }
         self.answer(peer, flags::HAVE_ALL, key.id, len, now);
         true
     }
 
     /// Says something about an object to a peer, unless it was said a moment ago.
-    fn answer(&mut self, peer: PeerId, flags: u8, id: ObjectId, len: u32, now: NowUs) {
+    pub(super) fn answer(&mut self, peer: PeerId, flags: u8, id: ObjectId, len: u32, now: NowUs) {
         if self.recent.may_answer(peer, id, flags, now) {
             self.push_control(peer, Control::Stop { flags, id, len });
         }
@@ -157,17 +159,36 @@ impl Objects {
                 return Err(DropReason::ShapeWrong);
             }
             let header = Gate::header_of(data).ok_or(DropReason::ShapeWrong)?;
-            let admitted = self.gate.admit(&header, &mut *self.lookups.headers)?;
+            let admitted =
+                self.gate.admit(&header, key.from.is_none(), &mut *self.lookups.headers)?;
             if admitted != id {
                 return Err(DropReason::HashWrong);
             }
-        } else if key.class == Class::Block && !self.gate.has(id) {
+        } else if key.class == Class::Block && self.gate.part(id).is_none() {
             let kept_all = self.gate.wait(peer, data);
             return if kept_all { Ok(()) } else { Err(DropReason::HeaderNotYet) };
         }
+        self.begin_flight(peer, key, shape, data.hops_left.checked_sub(1), links, now)?;
+        if let Some((block, Part::Body)) = self.gate.part(id).filter(|_| key.class == Class::Block)
+        {
+            self.prefill(block, links, now)?;
+        }
+        Ok(())
+    }
+
+    /// Begins an object on the account of a peer, within its limits.
+    pub(super) fn begin_flight(
+        &mut self,
+        peer: PeerId,
+        key: Key,
+        shape: &Shape,
+        hops: Option<u8>,
+        links: &LinkView,
+        now: NowUs,
+    ) -> Result<(), DropReason> {
         let cost = Flight::gathering_bytes(shape);
         let config = self.config;
-        let account = self.peer(peer).expect("frames come from known peers");
+        let account = self.peer(peer).expect("objects begin with known peers");
         let most = match account.info.trusted {
             true => config.incomplete_max,
             false => config.incomplete_untrusted_max,
@@ -178,15 +199,20 @@ impl Objects {
         if account.bytes + cost > config.bytes_per_peer_max || !self.make_room(cost, now) {
             return Err(DropReason::MemoryFull);
         }
-        let account = self.peer(peer).expect("frames come from known peers");
+        let account = self.peer(peer).expect("objects begin with known peers");
         account.incomplete += 1;
         account.bytes += cost;
         self.counts.bytes += cost;
-        let assembly = Assembly::new(*shape, self.hasher);
-        let state = State::Gathering(Box::new(assembly));
-        let mut flight = Flight::new(*shape, state, data.hops_left.checked_sub(1), cost, now);
+        let part = match key.class {
+            Class::Block => self.gate.part(key.id).map_or(Part::Main, |(_, part)| part),
+            _ => Part::Main,
+        };
+        let state = State::Gathering(Box::new(Assembly::new(*shape, self.hasher)));
+        let mut flight = Flight::new(*shape, state, hops, cost, now);
         flight.payer = Some(peer);
         flight.first_from = Some(peer);
+        flight.urgency = urgency(key.class, part);
+        flight.is_body = part == Part::Body;
         if key.from.is_none() && flight.hops.is_some() {
             let up: Vec<PeerId> = links.up().map(|(peer, _)| peer).collect();
             Self::join(&mut self.peers, &self.recent, key, &mut flight, &up, &config, links);
@@ -196,112 +222,8 @@ impl Objects {
         Ok(())
     }
 
-    /// Every group is decoded: proves the object, tells everybody, hands it to the host, and becomes a source of it.
-    fn complete(&mut self, key: Key, links: &LinkView, now: NowUs) -> Result<(), DropReason> {
-        let flight = self.flights.remove(&key).expect("an object that is whole is in flight");
-        self.counts.bytes -= flight.cost_bytes;
-        self.release(&flight);
-        let Flight { state, shape, first, first_from, sources, .. } = flight;
-        let State::Gathering(assembly) = state else {
-            unreachable!("only what is gathered is completed")
-        };
-        let from = first_from.expect("an object that is gathered came from a peer");
-        let proved = assembly.finish(key.class).filter(|(head, bytes, hash)| {
-            head.hash == *hash
-                && head.form == Form::Plain
-                && head.raw_len as usize == bytes.len() - HEAD_LEN
-                && self.is_named_rightly(key, hash, &bytes[HEAD_LEN..])
-        });
-        let Some((head, bytes, _)) = proved else {
-            let sources: Vec<PeerId> = sources.iter().map(|source| source.peer).collect();
-            return self.condemn(key, &sources, &shape, now);
-        };
-        let payload: Arc<[u8]> = Arc::from(&bytes[HEAD_LEN..]);
-        drop(bytes);
-        let shared = Key { from: None, ..key };
-        let known = self.flights.get(&shared).is_some_and(Flight::is_whole)
-            || self.recent.finished(key.id, key.class).is_some();
-        if known {
-            return Ok(());
-        }
-        let content = Content::with_head(shape, head, payload.clone());
-        let whole = State::Whole(Box::new(content));
-        let cost = Flight::whole_bytes(&shape);
-        let mut served = Flight::new(shape, whole, flight.hops, cost, now);
-        if key.from.is_none() {
-            served.transfers = flight.transfers;
-        } else if let Some(replaced) = self.flights.remove(&shared) {
-            // An untrusted peer was first: what trusted ones have sent so far is not needed any more.
-            self.counts.bytes -= replaced.cost_bytes;
-            self.release(&replaced);
-            served.transfers = replaced.transfers;
-        }
-        self.recent.finish(key.id, key.class, shape.object_len());
-        self.counts.bytes += cost;
-        self.counts.received += 1;
-
-        let up: Vec<PeerId> = links.up().map(|(peer, _)| peer).collect();
-        if served.hops.is_some() {
-            for transfer in &mut served.transfers {
-                transfer.offer_all(&shape);
-                if transfer.has_work() {
-                    wake(&mut self.peers, shared, transfer.peer());
-                }
-            }
-            let others: Vec<PeerId> =
-                up.iter().copied().filter(|peer| Some(*peer) != key.from).collect();
-            let config = self.config;
-            Self::join(&mut self.peers, &self.recent, shared, &mut served, &others, &config, links);
-        }
-        for peer in up {
-            self.answer(peer, flags::HAVE_ALL, key.id, shape.object_len(), now);
-        }
-        self.flights.insert(shared, served);
-        self.due = self.due.min(now + super::LINGER_US);
-        let took_us = now.since(first);
-        self.push_event(ObjectEvent::Object {
-            id: key.id,
-            class: key.class,
-            bytes: payload,
-            from,
-            took_us,
-        });
-        if key.class == Class::Header {
-            self.let_in(key.id, links, now);
-        }
-        Ok(())
-    }
-
-    /// Whether the id in the packets is the one the object must have.
-    fn is_named_rightly(&self, key: Key, hash: &[u8; 32], payload: &[u8]) -> bool {
-        match key.class {
-            Class::Header | Class::Block => payload.first_chunk::<80>().is_some_and(|header| {
-                self.gate.hash(key.id) == Some(&consensus::hash::sha256d(header))
-            }),
-            Class::Subtree | Class::Bundle | Class::Opaque => key.id == ObjectId::of_hash(hash),
-        }
-    }
-
-    /// An object whose bytes do not have its hash. Whoever sent all of it alone is to blame.
-    fn condemn(
-        &mut self,
-        key: Key,
-        sources: &[PeerId],
-        shape: &Shape,
-        now: NowUs,
-    ) -> Result<(), DropReason> {
-        for peer in sources {
-            self.answer(*peer, flags::REFUSED, key.id, shape.object_len(), now);
-        }
-        self.counts.failed += 1;
-        let peer = if let [only] = sources { Some(*only) } else { None };
-        let (id, class, why) = (key.id, key.class, FailReason::HashWrong);
-        self.push_event(ObjectEvent::Failed { id, class, peer, why });
-        if peer.is_some() { Err(DropReason::HashWrong) } else { Ok(()) }
-    }
-
     /// Takes the symbols of a block that waited for this header.
-    fn let_in(&mut self, block: ObjectId, links: &LinkView, now: NowUs) {
+    pub(super) fn let_in(&mut self, block: ObjectId, links: &LinkView, now: NowUs) {
         while let Some(waiting) = self.gate.next_waiting(block) {
             let Some(fields) = waiting.fields else { return };
             let data = Data {
@@ -357,10 +279,82 @@ impl Objects {
         }
         transfer.probe = NowUs::NEVER;
         transfer.probes = 0;
-        if transfer.has_work() {
-            wake(&mut self.peers, key, peer);
+        if let Some(transfer) = flight.transfers.iter().find(|transfer| transfer.peer() == peer) {
+            wake(&mut self.peers, key, flight.urgency, transfer);
         }
         Ok(())
+    }
+
+    fn on_want(
+        &mut self,
+        peer: PeerId,
+        asked: &Want<'_>,
+        links: &LinkView,
+        now: NowUs,
+    ) -> Result<(), DropReason> {
+        let key = self
+            .keys_of(asked.object)
+            .find(|key| key.from.is_none() && matches!(key.class, Class::Block | Class::Subtree));
+        let key = key.ok_or(DropReason::ObjectUnknown)?;
+        match (asked.form, asked.body) {
+            (want::PLAIN, []) => self.send_plain(peer, key, links, now),
+            (want::MISSES, &[low, high]) => {
+                let miss = f32::from(u16::from_le_bytes([low, high]).min(1_000)) / 1_000.0;
+                let loss = links.get(peer).loss;
+                if let Some(at) = self.peer(peer) {
+                    // A block in three counts: what a peer knows changes slowly, but it restarts at once.
+                    at.miss += (miss - at.miss) / 3.0;
+                }
+                let flight = self.flights.get_mut(&key).expect("its key was just found");
+                let (shape, is_body) = (flight.shape, flight.is_body);
+                if let Some(transfer) = flight.transfer(peer).filter(|_| is_body) {
+                    transfer.parity_first(Flight::parity_first_for(&shape, miss, loss));
+                }
+                if let Some(at) = flight.transfers.iter().find(|at| at.peer() == peer) {
+                    wake(&mut self.peers, key, flight.urgency, at);
+                }
+                Ok(())
+            }
+            _ => Err(DropReason::FrameMalformed),
+        }
+    }
+
+    /// Sends the plain form of an object to a peer that cannot do with another one.
+    fn send_plain(
+        &mut self,
+        peer: PeerId,
+        key: Key,
+        links: &LinkView,
+        now: NowUs,
+    ) -> Result<(), DropReason> {
+        let body = Key { id: Part::Body.id(key.id), ..key };
+        let is_block = key.class == Class::Block;
+        let flight = self.flights.get_mut(&key).expect("its key was just found");
+        let bytes = flight.plain.clone().ok_or(DropReason::ObjectUnknown)?;
+        let mut reports = flight.reports;
+        flight.transfer(peer).map(Transfer::stop);
+        if let Some(flight) = self.flights.get_mut(&body).filter(|_| is_block) {
+            reports = reports.or(flight.reports);
+            flight.transfer(peer).map(Transfer::stop);
+        }
+        let cargo = Cargo {
+            class: key.class,
+            form: Form::Plain,
+            raw_len: bytes.len(),
+            bytes,
+            start: 0,
+            id: is_block.then_some(Part::Whole.id(key.id)),
+            part: if is_block { Part::Whole } else { Part::Main },
+            reports,
+            plain: None,
+            // Whoever else lacks it asks for itself.
+            hops: 0,
+            to_all: false,
+        };
+        match self.launch(cargo, &[peer], links, now) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(DropReason::MemoryFull),
+        }
     }
 
     fn on_stop(&mut self, peer: PeerId, stop: &Stop<'_>, now: NowUs) -> Result<(), DropReason> {
@@ -379,7 +373,7 @@ impl Objects {
         }
         for key in keys {
             let flight = self.flights.get_mut(&key).expect("its key was just listed");
-            let (shape, own) = (flight.shape, flight.own);
+            let (shape, reports) = (flight.shape, flight.reports);
             let Some(transfer) = flight.transfer(peer) else { continue };
             if !all {
                 let groups = stop.groups.iter();
@@ -396,11 +390,13 @@ impl Objects {
             if flight.is_whole() {
                 self.due = self.due.min(now + super::LINGER_US);
             }
-            if own && stop.flags & flags::HAVE_ALL != 0 {
-                self.push_event(ObjectEvent::Delivered { id: key.id, class: key.class, peer });
-            } else if own {
+            let Some(id) = reports else { continue };
+            let class = key.class;
+            if stop.flags & flags::HAVE_ALL != 0 {
+                self.push_event(ObjectEvent::Delivered { id, class, peer });
+            } else {
                 self.counts.failed += 1;
-                let (id, class, why) = (key.id, key.class, FailReason::Refused);
+                let why = FailReason::Refused;
                 self.push_event(ObjectEvent::Failed { id, class, peer: Some(peer), why });
             }
         }

@@ -6,7 +6,7 @@
 use crate::peer::PeerId;
 use crate::time::NowUs;
 use crate::wire::{Class, ObjectId};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Finished objects that are remembered.
 pub const FINISHED_MAX: usize = 8_192;
@@ -22,6 +22,8 @@ pub const ANSWER_APART_US: u64 = 10_000;
 pub struct Recent {
     finished: BTreeMap<(ObjectId, Class), u32>,
     order: VecDeque<(ObjectId, Class)>,
+    delivered: BTreeSet<[u8; 32]>,
+    delivered_order: VecDeque<[u8; 32]>,
     early: VecDeque<(PeerId, ObjectId, u32)>,
     answers: VecDeque<(PeerId, ObjectId, u8, NowUs)>,
 }
@@ -42,6 +44,20 @@ impl Recent {
     /// Length of a finished object.
     pub fn finished(&self, id: ObjectId, class: Class) -> Option<u32> {
         self.finished.get(&(id, class)).copied()
+    }
+
+    /// Whether the host has not got this block (by hash) or subtree (by root) yet; it has from now on.
+    pub fn deliver(&mut self, hash: &[u8; 32]) -> bool {
+        if !self.delivered.insert(*hash) {
+            return false;
+        }
+        self.delivered_order.push_back(*hash);
+        if self.delivered_order.len() > FINISHED_MAX
+            && let Some(oldest) = self.delivered_order.pop_front()
+        {
+            self.delivered.remove(&oldest);
+        }
+        true
     }
 
     /// A peer has an object that is not here.

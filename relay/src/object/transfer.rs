@@ -6,6 +6,9 @@
 //! The order is: repair that was asked for; symbols that just arrived (cut-through); the data, once, striped over the
 //! peers; and then for each group whatever lacks to its k symbols and the parity that this peer's loss asks for. A symbol
 //! counts whoever sent it, so a relay that passed on k symbols of a group adds only the parity.
+//!
+//! To a peer that most likely knows most of the data, parity goes first, as much as it is expected to miss; the data follows
+//! while the line is idle, until the peer says stop.
 
 use super::shape::Shape;
 use crate::peer::PeerId;
@@ -50,6 +53,10 @@ pub struct Transfer {
     forward: VecDeque<Pick>,
     stripe: Option<Stripe>,
     fill: VecDeque<u16>,
+    /// Symbols a group gets before the data, where the peer is expected to know most of it.
+    first: Option<u16>,
+    /// Groups that have got those.
+    later: VecDeque<u16>,
     stopped: bool,
     nacks: u8,
     repaired: usize,
@@ -96,6 +103,8 @@ impl Transfer {
             forward: VecDeque::new(),
             stripe: None,
             fill: VecDeque::new(),
+            first: None,
+            later: VecDeque::new(),
             stopped: false,
             nacks: 0,
             repaired: 0,
@@ -113,6 +122,14 @@ impl Transfer {
     /// Parity symbols a group gets.
     pub fn parity(&self) -> u16 {
         self.parity
+    }
+
+    /// Sends so many symbols of each group first: the peer is expected to lack no more. Again with more: it lacks more.
+    pub fn parity_first(&mut self, symbols: u16) {
+        if self.first.is_some_and(|first| first < symbols) {
+            self.fill.extend(self.later.drain(..));
+        }
+        self.first = Some(self.first.unwrap_or(0).max(symbols));
     }
 
     /// Sends all of it: the data striped over `peers` of which this is number `rank`, then parity.
@@ -156,6 +173,7 @@ impl Transfer {
     /// Every group is decoded here.
     pub fn offer_all(&mut self, shape: &Shape) {
         self.fill.clear();
+        self.later.clear();
         (0..shape.groups() as u16).for_each(|group| self.offer_group(group));
     }
 
@@ -166,6 +184,7 @@ impl Transfer {
         self.forward.clear();
         self.stripe = None;
         self.fill.clear();
+        self.later.clear();
         self.probe = NowUs::NEVER;
     }
 
@@ -219,10 +238,15 @@ impl Transfer {
 
     /// Whether there is something to send.
     pub fn has_work(&self) -> bool {
+        self.is_urgent() || self.stripe.is_some() || !self.later.is_empty()
+    }
+
+    /// Whether there is something to send that the peer waits for.
+    pub fn is_urgent(&self) -> bool {
         !self.repair.is_empty()
             || !self.forward.is_empty()
-            || self.stripe.is_some()
             || !self.fill.is_empty()
+            || self.first.is_none() && self.stripe.is_some()
     }
 
     /// The next symbol to send; it counts as held from now on.
@@ -244,6 +268,16 @@ impl Transfer {
                 return Some(pick);
             }
         }
+        if let Some(first) = self.first {
+            while let Some(group) = self.fill.pop_front() {
+                if self.groups[usize::from(group)].count >= first {
+                    self.later.push_back(group);
+                    continue;
+                }
+                self.fill.push_back(group);
+                return Some(self.mint(shape, group));
+            }
+        }
         while let Some(at) = self.stripe {
             self.stripe = at.advance(shape.symbols());
             let (group, number) = shape.place(at.next);
@@ -251,14 +285,16 @@ impl Transfer {
                 return Some(Pick { group, number });
             }
         }
-        while let Some(group) = self.fill.pop_front() {
+        loop {
+            let queue = if self.first.is_some() { &mut self.later } else { &mut self.fill };
+            let group = queue.pop_front()?;
             let held = self.groups[usize::from(group)];
             let wanted = shape.k(group) as u16 + self.parity;
             if held.count >= wanted {
                 continue;
             }
             if held.count + 1 < wanted {
-                self.fill.push_back(group);
+                queue.push_back(group);
             }
             let k = shape.k(group);
             let missing = (0..k).find(|i| held.bits[i / 64] & 1 << (i % 64) == 0);
@@ -267,7 +303,6 @@ impl Transfer {
                 None => self.mint(shape, group),
             });
         }
-        None
     }
 
     /// A parity symbol the peer does not have; after all there are, the first one again.
@@ -381,6 +416,28 @@ mod tests {
         assert!(!transfer.open_nack(NowUs(149), 50));
         let opened = (1..100).filter(|i| transfer.open_nack(NowUs(100 + i * 50), 50)).count();
         assert_eq!(opened, usize::from(NACKS_MAX) - 1);
+    }
+
+    #[test]
+    fn a_peer_that_knows_most_of_it_gets_parity_first_and_the_data_when_nothing_else_is_to_do() {
+        let shape = Shape::of(200_000, false);
+        let mut transfer = Transfer::new(PeerId(0), &shape, 2, 3);
+        transfer.send_all(&shape, 0, 1);
+        transfer.parity_first(6);
+        let mut first = Vec::new();
+        while transfer.is_urgent() {
+            first.extend(transfer.next(&shape));
+        }
+        let parity = |sent: &[Pick]| {
+            sent.iter().filter(|at| usize::from(at.number) >= shape.k(at.group)).count()
+        };
+        assert_eq!(parity(&first), 6 * shape.groups());
+        assert!(first.len() <= 6 * shape.groups() + 1, "one symbol of data at most");
+        transfer.parity_first(8);
+        assert!(transfer.is_urgent(), "the peer lacks more than was thought");
+        let rest = drain(&mut transfer, &shape);
+        let all = 8 * shape.groups() + shape.symbols();
+        assert!((all - 1..=all).contains(&(first.len() + rest.len())));
     }
 
     #[test]

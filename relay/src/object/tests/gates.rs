@@ -1,6 +1,7 @@
 //! What a peer cannot do: use memory before its work is shown, more than its share of it, or hand over other bytes.
 
 use super::pipe::{Net, Weather, mined, payload};
+use crate::compact::block::tests::{some_block, some_outline, some_txs};
 use crate::drops::DropReason;
 use crate::object::{FailReason, ObjectEvent, ObjectsConfig};
 use crate::wire::{Class, HEADER_LEN};
@@ -10,8 +11,7 @@ fn a_blocks_header_goes_ahead_of_it_and_both_arrive() {
     let mut net = Net::new(3, 7);
     net.join(0, 1, Weather::losing(0.05), true);
     net.join(1, 2, Weather::losing(0.05), true);
-    let mut block = mined(1).to_vec();
-    block.extend(payload(19_000, 2));
+    let block = some_outline(200, 3).write();
     net.send(0, Class::Block, &block);
     net.run(1_000_000);
     for node in 1..3 {
@@ -26,12 +26,30 @@ fn a_blocks_header_goes_ahead_of_it_and_both_arrive() {
 fn symbols_that_overtake_their_header_wait_for_it() {
     let mut net = Net::new(2, 7);
     net.join(0, 1, Weather { jitter_us: 400, ..Weather::FINE }, true);
-    let mut block = mined(1).to_vec();
-    block.extend(payload(10_000, 2));
-    net.send(0, Class::Block, &block);
+    net.send(0, Class::Block, &some_outline(200, 4).write());
     net.run(1_000_000);
     assert!(net.got(1, Class::Block).is_some());
     assert_eq!(net.dropped(1, DropReason::HeaderNotYet), 0);
+}
+
+#[test]
+fn a_block_whose_merkle_root_is_another_one_is_not_delivered_and_its_sender_is_struck() {
+    let mut net = Net::new(2, 7);
+    net.join(0, 1, Weather::FINE, true);
+    let mut outline = some_outline(200, 4);
+    outline.roots.swap(10, 11);
+    net.send(0, Class::Block, &outline.write());
+    let txs = some_txs(100, 1);
+    let mut block = some_block(&txs, [0; 32]);
+    let last = block.len() - 1;
+    block[last] ^= 1;
+    net.send(0, Class::Block, &block);
+    net.run(100_000);
+    assert!(net.got(1, Class::Block).is_none());
+    assert!(
+        net.dropped(1, DropReason::HashWrong) > 0 || net.dropped(1, DropReason::ObjectDone) > 0
+    );
+    assert_eq!(net.nodes[1].objects.counts().received, 2, "two headers, no block");
 }
 
 #[test]
@@ -43,6 +61,7 @@ fn a_header_without_work_costs_no_memory_and_is_struck() {
         header[76] = header[76].wrapping_add(1);
     }
     let mut block = header.to_vec();
+    block.push(1);
     block.extend(payload(10_000, 2));
     net.send(0, Class::Block, &block);
     net.run(100_000);

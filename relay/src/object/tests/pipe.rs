@@ -2,6 +2,7 @@
 //!
 //! In: which nodes are joined and how. Out: what every host saw, and when. Links are always up; the pacer is the pipe's rate.
 
+use crate::compact::TxStore;
 use crate::drops::{DropReason, Drops};
 use crate::lookup::{Found, HeaderView, Lookups, TxLookup};
 use crate::object::{ObjectEvent, Objects, ObjectsConfig};
@@ -9,7 +10,7 @@ use crate::peer::{LinkView, PeerId, PeerInfo, PeerView};
 use crate::time::NowUs;
 use crate::wire::{Class, FrameBuf, Inside, ObjectId};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// How bad a pipe is.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +48,7 @@ struct Pipe {
 
 pub struct Node {
     pub objects: Objects,
+    pub txs: SharedTxs,
     pub links: LinkView,
     pub events: Vec<(NowUs, ObjectEvent)>,
     pub drops: Drops,
@@ -68,12 +70,18 @@ pub struct Net {
     pub tamper: Option<Tamper>,
 }
 
-/// Knows no transaction.
-pub struct NoTxs;
+/// A store that the test can look into and fill.
+#[derive(Clone)]
+pub struct SharedTxs(pub Arc<Mutex<TxStore>>);
 
-impl TxLookup for NoTxs {
-    fn resolve(&mut self, _salt: [u8; 16], _ids: &[u64], _found: &mut Found<'_>) {}
-    fn offer(&mut self, _txid: [u8; 32], _bytes: &[u8]) {}
+impl TxLookup for SharedTxs {
+    fn resolve(&mut self, salt: [u8; 16], ids: &[u64], found: &mut Found<'_>) {
+        self.0.lock().unwrap().resolve(salt, ids, found);
+    }
+
+    fn offer(&mut self, txid: [u8; 32], bytes: &[u8]) {
+        self.0.lock().unwrap().offer(txid, bytes);
+    }
 }
 
 /// Knows the block of zeros, on which anything may be built that meets the easiest target.
@@ -86,8 +94,8 @@ impl HeaderView for Regtest {
         *hash == [0; 32] || self.known.contains(hash)
     }
 
-    fn required_bits(&self, _parent: &[u8; 32]) -> Option<u32> {
-        Some(0x207f_ffff)
+    fn required_bits(&self, parent: &[u8; 32]) -> Option<u32> {
+        self.parent_known(parent).then_some(0x207f_ffff)
     }
 
     fn accepted(&mut self, header: &[u8; 80]) {
@@ -101,14 +109,18 @@ impl Net {
     }
 
     pub fn with(nodes: usize, seed: u64, config: &ObjectsConfig) -> Self {
-        let node = |i| Node {
-            objects: Objects::new(
-                ObjectsConfig { seed: i as u64, ..*config },
-                Lookups { txs: Box::new(NoTxs), headers: Box::new(Regtest { known: Vec::new() }) },
-            ),
-            links: (0..nodes).map(|_| PeerView::ABSENT).collect(),
-            events: Vec::new(),
-            drops: Drops::default(),
+        let node = |i| {
+            let txs = SharedTxs(Arc::new(Mutex::new(TxStore::new(1 << 26))));
+            let headers = Box::new(Regtest { known: Vec::new() });
+            let lookups = Lookups { txs: Box::new(txs.clone()), headers };
+            let config = ObjectsConfig { seed: i as u64, ..*config };
+            Node {
+                objects: Objects::new(config, lookups),
+                txs,
+                links: (0..nodes).map(|_| PeerView::ABSENT).collect(),
+                events: Vec::new(),
+                drops: Drops::default(),
+            }
         };
         Self {
             nodes: (0..nodes).map(node).collect(),

@@ -102,9 +102,9 @@ fn every_size_arrives_under_heavy_loss_even_when_the_estimate_is_wrong() {
                 .collect();
         }
         let bytes = payload(len, 9);
-        net.send(0, Class::Bundle, &bytes);
+        net.send(0, Class::Opaque, &bytes);
         net.run(10_000_000);
-        let (_, got) = net.got(1, Class::Bundle).unwrap_or_else(|| panic!("{len} bytes stalled"));
+        let (_, got) = net.got(1, Class::Opaque).unwrap_or_else(|| panic!("{len} bytes stalled"));
         assert!(got[..] == bytes[..]);
         assert_eq!(net.nodes[0].objects.counts().in_flight, 0, "{len} bytes linger");
     }
