@@ -13,6 +13,7 @@ mod nodes;
 mod oracle;
 mod pipeline;
 mod rate;
+mod relay;
 mod ring;
 mod rng;
 mod sig_caches;
@@ -53,6 +54,11 @@ enum Command {
     Hostile(hostile::Args),
     /// Accepted transactions a second of SV Node and of ours, as a stranger's script sees them
     Rate(rate::Args),
+    /// The race: our relay and what others do, over links that lose frames
+    Relay(relay::Args),
+    /// One node of the race; started by it
+    #[command(hide = true)]
+    RelayNode(relay::node::Args),
     /// A link beside rtrb, crossbeam and std: nanoseconds and instructions a message
     Ring(ring::Args),
     Sig(sigs::SigArgs),
@@ -74,6 +80,8 @@ fn main() -> ExitCode {
         Command::Net(args) => net::main(&args),
         Command::Hostile(args) => hostile::main(&args),
         Command::Rate(args) => rate::main(&args),
+        Command::Relay(args) => relay::main(&args),
+        Command::RelayNode(args) => relay::node::main(&args),
         Command::Ring(args) => ring::main(&args),
         Command::Sig(args) => sigs::sig(&args),
         Command::FuzzSig(args) => sigs::fuzz(&args),

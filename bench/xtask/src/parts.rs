@@ -217,6 +217,14 @@ pub const PARTS: &[Part] = &[
         ..PLAIN
     },
     Part {
+        name: "race",
+        what: "our relay and its rivals move objects over links that lose frames; what arrives is what was sent",
+        command: "cargo run --release --package bench -- relay --check --seed {seed} --json",
+        needs: &[Tool(&["unshare", "--net", "true"])],
+        limit_s: 600,
+        ..PLAIN
+    },
+    Part {
         name: "emulate",
         what: "links between namespaces stand, count and go away again",
         command: "cargo run --release --package bench -- emulate --hops 3 --delay-ms 5 --for-s 1 --prefix mnci --json",

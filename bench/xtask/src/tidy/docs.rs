@@ -31,6 +31,7 @@ const RUN_BY: &[(&str, &str)] = &[
     ("cargo xtask net",                               "part net"),
     ("cargo xtask hostile",                           "part hostile"),
     ("cargo run --release -- verify-block",           "part verify-block"),
+    ("cargo run --release -p bench -- relay",         "part race"),
     ("cargo run --release -p bench -- emulate",       "part emulate"),
     ("cargo run --release -p bench -- vectors",       "part vectors"),
     ("cargo run --release -p bench -- oracle",        "part oracle"),
