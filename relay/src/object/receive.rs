@@ -55,6 +55,10 @@ impl Objects {
             return Err(DropReason::ObjectDone);
         }
         match self.flights.get(&key) {
+            // Two forms of one block have one id; the first one goes on.
+            Some(flight) if flight.shape != shape && key.class == Class::Block => {
+                return Err(DropReason::SymbolKnown);
+            }
             Some(flight) if flight.shape != shape => return Err(DropReason::ShapeDiffers),
             Some(_) => {}
             None => self.begin(peer, key, &shape, data, links, now)?,

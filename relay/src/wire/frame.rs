@@ -35,7 +35,7 @@ pub enum Frame<'a> {
 /// A symbol of an object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Data<'a> {
-    /// [`flags::ORIGIN_PROOF`], [`flags::LZ4`], [`flags::LOWPRIO`], [`flags::LAST`].
+    /// [`flags::HAVE_ALL`], [`flags::ORIGIN_PROOF`], [`flags::LOWPRIO`], [`flags::LAST`].
     pub flags: u8,
     /// Which object.
     pub object: ObjectId,
@@ -139,11 +139,7 @@ impl<'a> Frame<'a> {
         let object_len = u32_at(bytes, 16);
         match kind {
             Kind::Data => {
-                let allowed = flags::HAVE_ALL
-                    | flags::ORIGIN_PROOF
-                    | flags::LZ4
-                    | flags::LOWPRIO
-                    | flags::LAST;
+                let allowed = flags::HAVE_ALL | flags::ORIGIN_PROOF | flags::LOWPRIO | flags::LAST;
                 let k = bytes[23];
                 let field = |at| WireError::Field { at };
                 if body.is_empty() {

@@ -88,8 +88,6 @@ pub mod flags {
     pub const HAVE_ALL: u8 = 0x01;
     /// `Data`: the payload ends with the origin's proof.
     pub const ORIGIN_PROOF: u8 = 0x02;
-    /// `Data`: the object's bytes are packed with lz4.
-    pub const LZ4: u8 = 0x04;
     /// `Data`: sent because the line was idle.
     pub const LOWPRIO: u8 = 0x08;
     /// `Data`: the last symbol of this pass.

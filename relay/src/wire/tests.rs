@@ -18,7 +18,7 @@ fn inside(datagram: &[u8]) -> Inside<'_> {
 #[test]
 fn a_symbol_reads_back_as_it_was_written() {
     let fields = DataFields {
-        flags: flags::LZ4 | flags::LAST,
+        flags: flags::LOWPRIO | flags::LAST,
         object: ObjectId(0x0102_0304_0506_0708),
         object_len: 1_000_000,
         group: 513,

@@ -1,5 +1,6 @@
 //! Stories of objects: sources, relays and receivers joined by pipes that lose, repeat and reorder, one seed each.
 
+mod chaos;
 mod compact;
 mod gates;
 mod pipe;
