@@ -30,6 +30,7 @@ mod lookup;
 pub mod node;
 pub mod object;
 mod peer;
+mod plants;
 pub mod testing;
 pub mod time;
 pub mod wire;

@@ -130,8 +130,24 @@ pub struct Counts {
 #[derive(Clone, Copy, Debug, Default)]
 struct PathState {
     busy_until: u64,
-    in_burst: bool,
+    burst_since: Option<NowUs>,
+    /// Bytes of this span of [`PEAK_SPAN_US`], and of the fullest so far.
+    span: u64,
+    span_bytes: u64,
+    peak_bytes: u64,
 }
+
+impl PathState {
+    fn in_burst(&self) -> bool {
+        self.burst_since.is_some()
+    }
+}
+
+/// A burst is over after this, however few packets it has met: bursts are queues that overflow, not lines that are cut.
+pub const BURST_US_MAX: u64 = 50_000;
+
+/// Spans in which the network looks for a sender that sends too much at once.
+pub const PEAK_SPAN_US: u64 = 10_000;
 
 /// A datagram on its way.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -205,9 +221,17 @@ impl Network {
             watched.push(Flying { from, to, bytes: bytes.to_vec() });
         }
         let state = self.states.entry((from, to)).or_default();
+        if state.span != now.0 / PEAK_SPAN_US {
+            (state.span, state.span_bytes) = (now.0 / PEAK_SPAN_US, 0);
+        }
+        state.span_bytes += (bytes.len() + HEADERS_LEN) as u64;
+        state.peak_bytes = state.peak_bytes.max(state.span_bytes);
         let (begins, length) = path.bursts;
-        let turns = if state.in_burst { 1.0 / length } else { begins };
-        state.in_burst ^= self.dice.unit() < turns;
+        let turns = if state.in_burst() { 1.0 / length } else { begins };
+        let over = state.burst_since.is_some_and(|since| now.since(since) >= BURST_US_MAX);
+        if over || self.dice.unit() < turns {
+            state.burst_since = if state.in_burst() { None } else { Some(now) };
+        }
         let mut leaves = now.0;
         let wire_bytes = bytes.len() as u64 + HEADERS_LEN as u64;
         if let Some(takes) = (wire_bytes * 1_000_000).checked_div(path.rate_bytes_s) {
@@ -219,7 +243,7 @@ impl Network {
             leaves = start + takes;
             state.busy_until = leaves;
         }
-        if state.in_burst || self.dice.unit() < path.loss {
+        if state.in_burst() || self.dice.unit() < path.loss {
             self.counts.lost += 1;
             return;
         }
@@ -236,6 +260,11 @@ impl Network {
             self.number += 1;
             self.flying.insert((at, self.number), Flying { from, to, bytes: bytes.clone() });
         }
+    }
+
+    /// The most bytes that any sender gave to one receiver within [`PEAK_SPAN_US`], headers included.
+    pub fn peak_bytes(&self) -> u64 {
+        self.states.values().map(|state| state.peak_bytes).max().unwrap_or(0)
     }
 
     /// When the next datagram arrives.
@@ -322,7 +351,7 @@ pub struct World<N> {
 }
 
 /// A run that needs more turns than this does not come to an end.
-pub const STEPS_MAX: u64 = 200_000_000;
+pub const STEPS_MAX: u64 = 20_000_000;
 
 /// The address of a node.
 pub fn address(node: usize) -> SocketAddr {

@@ -17,6 +17,8 @@
 //! Cost of a packet: a load to find its link, 200 ns for its tag, and what its object needs.
 
 mod links;
+#[cfg(test)]
+mod sim;
 mod status;
 
 pub use links::{Links, LinksConfig, OUTBOX_MAX, PEERS_MAX, RUN_PACKETS, TRANSMIT_PACKETS, Upper};

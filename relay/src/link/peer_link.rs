@@ -15,6 +15,7 @@ use super::session::{REKEY_PACKETS, REKEY_US, RETIRE_US, Session};
 use super::strikes::Strikes;
 use crate::drops::DropReason;
 use crate::peer::{PeerConfig, PeerId, PeerInfo, PeerView};
+use crate::plants::{self, Plant};
 use crate::time::NowUs;
 use crate::wire::{FrameBuf, Keep, PACKET_MAX, Sealed, tx_time_us};
 use std::net::SocketAddr;
@@ -413,6 +414,10 @@ impl Link {
         self.calls.due = now;
         let info = PeerInfo { trusted: self.config.trusted, incarnation };
         let before = self.up.replace(info);
+        if plants::is(Plant::RekeyCutsOff) {
+            let newest = self.sending().map(|session| session.key_in);
+            self.end(keys, |other| Some(other.key_in) != newest);
+        }
         if before.is_some_and(|before| before.incarnation == incarnation) {
             return Turn::Same;
         }

@@ -7,6 +7,7 @@ use super::handshake::{Greeting, SessionKeys};
 use super::loss::LossEstimate;
 use super::replay::ReplayWindow;
 use crate::drops::DropReason;
+use crate::plants::{self, Plant};
 use crate::time::NowUs;
 use crate::wire::{FrameBuf, Sealed};
 use std::net::SocketAddr;
@@ -79,9 +80,12 @@ impl Session {
 
     /// Lets an authentic, new packet in: window, then tag, then window again.
     pub fn open(&mut self, sealed: &Sealed<'_>, now: NowUs) -> Result<(), DropReason> {
-        self.window.check(sealed.link_seq)?;
+        if !plants::is(Plant::ReplayUnchecked) {
+            self.window.check(sealed.link_seq)?;
+        }
         let (bytes, tag) = (sealed.authenticated, sealed.tag);
-        if !self.keys.receive.check(self.key_in, sealed.link_seq, bytes, tag) {
+        let is_authentic = self.keys.receive.check(self.key_in, sealed.link_seq, bytes, tag);
+        if !is_authentic && !plants::is(Plant::TagUnchecked) {
             return Err(DropReason::MacWrong);
         }
         self.window.accept(sealed.link_seq);

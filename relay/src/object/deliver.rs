@@ -118,6 +118,10 @@ impl Objects {
             served.transfers = replaced.transfers;
         }
         self.recent.finish(key.id, key.class, shape.object_len());
+        // What untrusted peers have sent of it so far is not needed any more.
+        let begun = |other: &Key| other.class == key.class && other.from.is_some();
+        let begun: Vec<Key> = self.keys_of(key.id).filter(begun).collect();
+        begun.into_iter().for_each(|other| self.remove(other));
         self.counts.bytes += cost;
 
         let up: Vec<PeerId> = links.up().map(|(peer, _)| peer).collect();

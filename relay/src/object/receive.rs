@@ -408,7 +408,7 @@ impl Objects {
     }
 
     /// The flights with this id.
-    fn keys_of(&self, id: ObjectId) -> impl Iterator<Item = Key> + '_ {
+    pub(super) fn keys_of(&self, id: ObjectId) -> impl Iterator<Item = Key> + '_ {
         let first = Key { id, class: Class::Header, from: None };
         self.flights.range(first..).map(|(key, _)| *key).take_while(move |key| key.id == id)
     }

@@ -7,6 +7,7 @@ use super::{
     wake,
 };
 use crate::peer::LinkView;
+use crate::plants::{self, Plant};
 use crate::time::NowUs;
 
 impl Objects {
@@ -56,7 +57,9 @@ impl Objects {
                 flight.nacks += 1;
                 flight.nacked = now;
                 due = flight.nack_due(links);
-                self.push_control(target, Control::Nack { key });
+                if !plants::is(Plant::NacksUnsent) {
+                    self.push_control(target, Control::Nack { key });
+                }
             }
             return due.unwrap_or(NowUs::NEVER).min(end);
         }
@@ -121,7 +124,9 @@ impl Objects {
     /// Forgets an object and gives its memory back.
     pub(super) fn remove(&mut self, key: Key) {
         let Some(flight) = self.flights.remove(&key) else { return };
-        self.counts.bytes -= flight.cost_bytes;
+        if !plants::is(Plant::MemoryKept) {
+            self.counts.bytes -= flight.cost_bytes;
+        }
         self.release(&flight);
     }
 
