@@ -2,6 +2,7 @@
 
 use crate::build::Built;
 use crate::config::IMPORT_VOUT_MAX;
+use crate::journal::{ImportRecord, Record};
 use crate::shard::{Found, Outbox, Shard};
 use crate::table::{Rec, Table, flag, out};
 use consensus::hash::TxId;
@@ -30,7 +31,7 @@ impl Shard {
         to: &mut impl Outbox,
         answer: &mut impl FnMut(&AdminReply<'_>),
     ) -> AdminOutcome {
-        if self.build.is_some() {
+        if self.build.is_some() || (self.log.is_on() && !self.log_admits_order(order)) {
             return AdminOutcome::Again;
         }
         let done = match *order {
@@ -42,14 +43,14 @@ impl Shard {
                 outcome => outcome == AdminOutcome::Done,
             },
             Admin::SetMined { shard, block, height, from_seq, to_seq } => {
-                self.mined.set(shard, block, height, from_seq, to_seq)
+                self.set_mined(shard, block, height, from_seq, to_seq)
             }
-            Admin::UnsetMined { block } => self.mined.unset(block),
+            Admin::UnsetMined { block } => self.unset_mined(block),
             Admin::Freeze { outpoint, frozen } => self.mark(&outpoint, out::FROZEN, frozen),
             Admin::NextEpoch { epoch } => {
                 let newer = epoch > self.epoch && epoch.incarnation == self.epoch.incarnation;
                 if newer {
-                    self.epoch = epoch;
+                    self.meet_epoch(epoch);
                 }
                 newer
             }
@@ -82,7 +83,7 @@ impl Shard {
                 return if passed { AdminOutcome::Done } else { AdminOutcome::Refused };
             }
             Admin::Tip { tip } => {
-                self.tip = tip;
+                self.take_tip(&tip);
                 true
             }
             // For who keeps a journal; there is nothing in the table to do.
@@ -161,7 +162,34 @@ impl Shard {
             return false;
         }
         self.table.put_output(rec, outpoint.vout, bits ^ bit);
+        self.log_marks(outpoint, bits ^ bit);
         true
+    }
+
+    /// Puts a block on the chain, and publications of a shard into it.
+    pub(crate) fn set_mined(
+        &mut self,
+        shard: u16,
+        block: u32,
+        height: u32,
+        from_seq: u64,
+        to_seq: u64,
+    ) -> bool {
+        let set = self.mined.set(shard, block, height, from_seq, to_seq);
+        if set {
+            self.block_max = self.block_max.max(block);
+            self.log.push(&Record::Mined { shard, block, height, from_seq, to_seq });
+        }
+        set
+    }
+
+    /// Takes the newest block off the chain.
+    pub(crate) fn unset_mined(&mut self, block: u32) -> bool {
+        let unset = self.mined.unset(block);
+        if unset {
+            self.log.push(&Record::NotMined { block });
+        }
+        unset
     }
 
     fn find_unspent(&self, outpoint: &OutPoint) -> Option<Found> {
@@ -211,6 +239,9 @@ impl Shard {
         self.totals.utxos += 1;
         self.totals.value_sat += value_sat;
         self.ripen(rec, WakeReason::Free);
+        let outpoint = *outpoint;
+        let record = ImportRecord { outpoint, value_sat, height, coinbase, locking_script };
+        self.log.push(&Record::Import(record));
         true
     }
 
@@ -260,7 +291,7 @@ impl Shard {
     }
 
     /// The outputs of a coinbase of the context's block; a context without a block makes it mined for good.
-    fn coinbase(&mut self, ctx: &Context, txid: &TxId, tx: &[u8]) -> AdminOutcome {
+    pub(crate) fn coinbase(&mut self, ctx: &Context, txid: &TxId, tx: &[u8]) -> AdminOutcome {
         let waiting = Ticket::default();
         match self.table.find(txid) {
             Some(rec) if self.table.is(rec, flag::LIVE) => return AdminOutcome::Refused,
@@ -282,7 +313,10 @@ impl Shard {
         self.table.put_publish_seq(rec, 0);
         self.table.put_epoch_number(rec, self.epoch.number);
         self.table.put_block(rec, ctx.block);
+        self.block_max = self.block_max.max(ctx.block);
         self.table.put_height(rec, ctx.height);
+        let tx = self.table.slab.slice(raw, 0, raw_len);
+        self.log.push(&Record::Coinbase { context: *ctx, txid: *txid, tx });
         self.table.slab.free(raw, raw_len);
         self.totals.announced -= 1;
         self.totals.transactions += 1;

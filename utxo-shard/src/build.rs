@@ -51,6 +51,14 @@ pub(crate) struct Build {
     value_sat: u64,
 }
 
+/// What a creation under way holds, as a checkpoint keeps it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BuildRoots {
+    pub raw: Handle,
+    pub raw_len: u64,
+    pub rec: Handle,
+}
+
 /// Outputs that are counted, then written.
 #[derive(Clone, Copy, Debug)]
 struct Chunk {
@@ -149,6 +157,13 @@ impl Shard {
                 self.ripen(rec, WakeReason::Free);
             }
         }
+    }
+
+    /// What a creation under way holds.
+    pub(crate) fn build_roots(&self) -> Option<BuildRoots> {
+        let build = self.build.as_ref()?;
+        let rec = build.rec.map_or(crate::slab::NONE, |rec| rec.0);
+        Some(BuildRoots { raw: build.raw, raw_len: build.raw_len as u64, rec })
     }
 
     /// Bytes of the slab that a creation under way holds, for [`Shard::check`].

@@ -616,7 +616,7 @@ impl Family {
 }
 
 /// Where a program stands: what both engines were told of the chain.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Chain {
     tip_height: u32,
     next_block: u32,
@@ -656,6 +656,48 @@ pub fn differential(program: &[u8], engine: &mut dyn UtxoStore) -> usize {
     }
     compare(engine, &mut reference, ops.len() / 3);
     ops.len() / 3
+}
+
+/// A program that is led on one engine, and can be stopped, copied and gone on with.
+#[cfg(test)]
+#[derive(Clone)]
+pub(crate) struct Led {
+    family: std::rc::Rc<Family>,
+    chain: Chain,
+}
+
+#[cfg(test)]
+impl Led {
+    pub fn new(seed: u8) -> Self {
+        let chain = Chain { tip_height: TIP_HEIGHT, next_block: 1, ..Chain::default() };
+        Self { family: std::rc::Rc::new(Family::new(seed)), chain }
+    }
+
+    /// One operation of the pool, or of the chain.
+    pub fn step(&mut self, store: &mut dyn UtxoStore, op: [u8; 3]) -> String {
+        let mut desk = Desk::new(store);
+        let answer = step(&mut desk, &self.family, &mut self.chain, 0, op);
+        advance(&mut self.chain, op, answer == "Done");
+        answer
+    }
+
+    /// Whether another one stands elsewhere.
+    pub fn answers_differ(&self, other: &Self) -> bool {
+        format!("{:?}", self.chain) != format!("{:?}", other.chain)
+    }
+
+    /// Everything that can be asked, in words.
+    pub fn digest(&self, store: &mut dyn UtxoStore) -> String {
+        let ctx = pool(self.chain.tip_height, 5);
+        let mut desk = Desk::new(store);
+        let coins = desk.coins();
+        let found = self.family.coins.iter().map(|&coin| format!("{:?}", desk.resolve(&ctx, coin)));
+        let found: Vec<_> = found.collect();
+        let known = self.family.txs.iter().map(|tx| format!("{:?}", desk.known(&ctx, tx)));
+        let known: Vec<_> = known.collect();
+        let unmined: BTreeSet<_> = store.unmined().into_iter().collect();
+        format!("{coins:?}\n{found:?}\n{known:?}\n{unmined:?}")
+    }
 }
 
 fn context(chain: &Chain, b: u8) -> Context {

@@ -7,6 +7,7 @@
 use crate::build::Built;
 use crate::config::PARENTS_MAX;
 use crate::hold::Hold;
+use crate::journal::Record;
 use crate::shard::{Outbox, Progress, Shard};
 use crate::table::{Rec, flag, out};
 use consensus::hash::TxId;
@@ -36,7 +37,9 @@ impl Shard {
     ) -> Progress {
         match self.home(from, ctx, ticket, txid, decision) {
             Home::Pending(rec) => {
-                if !self.can_publish(rec, decision, to) {
+                if !self.can_publish(rec, decision, to)
+                    || !self.log_decision(ctx, rec, decision, false)
+                {
                     return Progress::Again;
                 }
                 self.decide(from, ctx, ticket, rec, decision, 0, to);
@@ -79,10 +82,16 @@ impl Shard {
                 matches!(self.hold(from, ctx, ticket, txid, &input), Hold::Granted { .. })
             });
         if !all {
+            assert!(self.log.midway() != Some(*txid), "{txid} lost a coin while it was logged");
             return self.reserve(from, ctx, ticket, txid, inputs, to);
         }
         let rec = match self.home(from, ctx, ticket, txid, decision) {
-            Home::Pending(rec) if self.can_publish(rec, decision, to) => rec,
+            Home::Pending(rec)
+                if self.can_publish(rec, decision, to)
+                    && self.log_decision(ctx, rec, decision, true) =>
+            {
+                rec
+            }
             Home::Pending(_) | Home::Live(_) | Home::Later => return Progress::Again,
             Home::Refused => {
                 for input in inputs.iter() {
@@ -144,7 +153,7 @@ impl Shard {
     }
 
     /// Turns a pending record into the decision and publishes it.
-    fn decide(
+    pub(crate) fn decide(
         &mut self,
         from: u16,
         ctx: &Context,
@@ -172,8 +181,12 @@ impl Shard {
         let rule_set = self.rule_set_number(ctx);
         self.table.put_rule_set(rec, rule_set);
         self.table.put_epoch_number(rec, self.epoch.number);
+        if expected_seq != 0 {
+            self.table.put_spends_done(rec);
+        }
         self.table.put_block(rec, ctx.block);
         self.table.put_height(rec, if ctx.is_pool() { 0 } else { ctx.height });
+        self.block_max = self.block_max.max(ctx.block);
         let unspent = u64::from(self.table.unspent(rec));
         self.totals.announced -= 1;
         self.totals.transactions += 1;
@@ -212,6 +225,9 @@ impl Shard {
         self.table.put_block(rec, ctx.block);
         self.table.put_height(rec, ctx.height);
         self.publish_seq += 1;
+        let (txid, block, height) = (self.table.txid(rec), ctx.block, ctx.height);
+        self.block_max = self.block_max.max(block);
+        self.log.push(&Record::Known { txid, block, height });
         self.counts.decided += 1;
         to.publish(&Accepted {
             kind: AcceptedKind::Block,
@@ -235,7 +251,7 @@ impl Shard {
         to.reply(from, &Reply::Decided { ticket, epoch, publish_seq, from_pool });
     }
 
-    /// Home has decided: what `ticket` holds is spent. A repetition changes nothing.
+    /// Home has decided: what `ticket` holds is spent. A repetition changes nothing, and is false.
     pub(crate) fn spend(
         &mut self,
         from: u16,
@@ -244,7 +260,7 @@ impl Shard {
         txid: &TxId,
         publish_seq: u64,
         input: &SpentInput,
-    ) {
+    ) -> bool {
         let outpoint = &input.outpoint;
         let rec = self.table.find(&outpoint.txid);
         let rec = rec.expect("a coin that is spent was reserved, so its record is there");
@@ -252,7 +268,7 @@ impl Shard {
         let bits = self.coin_bits(rec, vout).expect("a coin that is spent was reserved");
         let spent = self.newest_spend(rec, vout, bits);
         if spent.is_some_and(|claim| self.table.claimant(claim) == *txid) {
-            return;
+            return false;
         }
         let claim = self.table.claim(rec, vout);
         assert!(
@@ -263,15 +279,22 @@ impl Shard {
             "{txid} spends {outpoint} without its reservation ({ticket:?} of validator {from})"
         );
         self.spend_claim(rec, vout, claim, ctx, publish_seq);
+        true
     }
 
     /// A coordinator reports that all spends of a decision made here are logged.
     pub(crate) fn spends_logged(&mut self, txid: &TxId, epoch: Epoch) {
         self.meet_epoch(epoch);
         self.spends_epoch = self.spends_epoch.max(epoch);
-        if self.table.find(txid).is_some_and(|rec| self.table.is(rec, flag::LIVE)) {
+        if let Some(rec) = self.table.find(txid).filter(|&rec| self.table.is(rec, flag::LIVE)) {
             self.totals.spends_outstanding = self.totals.spends_outstanding.saturating_sub(1);
             self.counts.spends_logged += 1;
+            if self.log.is_on() {
+                // From here on the record's epoch is that in which the last of all this was logged.
+                let newest = self.table.epoch_number(rec).max(epoch.number);
+                self.table.put_epoch_number(rec, newest);
+                self.table.put_spends_done(rec);
+            }
         }
     }
 }

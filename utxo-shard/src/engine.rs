@@ -5,7 +5,10 @@
 //! ended at once.
 
 use crate::config::ShardConfig;
+use crate::journal::Health;
+use crate::keeper::Keeper;
 use crate::outputs::{OutputWalk, Step};
+use crate::recovery::{Unmined, inputs_of};
 use crate::shard::{Outbox, Progress, Shard};
 use crate::store::*;
 use crate::table::{WARM_MAX, out};
@@ -47,6 +50,10 @@ pub struct Shards {
     prune_at: (usize, usize),
     refs: Vec<InputRef>,
     answers: Answers,
+    /// One a shard, where they are durable.
+    pub(crate) keepers: Vec<Keeper>,
+    /// The newest epoch met: it travels with every request.
+    seen: Epoch,
 }
 
 /// What a shard answered to one request.
@@ -118,6 +125,17 @@ impl Shards {
         let shards = (0..partition.shards())
             .map(|shard| Shard::new(&ShardConfig { shard, ..config.clone() }))
             .collect();
+        Self::of(shards, Vec::new(), partition, keep_inputs)
+    }
+
+    /// Over shards that are there, and their keepers if they are durable.
+    pub(crate) fn of(
+        shards: Vec<Shard>,
+        keepers: Vec<Keeper>,
+        partition: Partition,
+        keep_inputs: bool,
+    ) -> Self {
+        let seen = shards.iter().map(Shard::epoch).max().unwrap_or_default();
         Self {
             shards,
             partition,
@@ -128,6 +146,70 @@ impl Shards {
             prune_at: (0, 0),
             refs: Vec::new(),
             answers: Answers::default(),
+            keepers,
+            seen,
+        }
+    }
+
+    /// Takes over the inputs of transactions that were decided before.
+    pub(crate) fn remember_unmined(&mut self, unmined: &[Unmined]) {
+        if let Some(inputs) = &mut self.inputs {
+            let known = unmined.iter().filter_map(|tx| Some((tx.txid, inputs_of(&tx.raw)?)));
+            inputs.extend(known);
+        }
+    }
+
+    /// The newest epoch that travelled with a request.
+    pub fn epoch(&self) -> Epoch {
+        self.seen
+    }
+
+    /// Ends the epoch of a shard; the others follow with what reaches them next.
+    pub(crate) fn leave_epoch(&mut self, shard: usize, next: u64) {
+        let incarnation = self.seen.incarnation;
+        self.shards[shard].meet_epoch(Epoch { incarnation, number: next });
+    }
+
+    /// One turn of a shard's keeper; true if it did anything.
+    pub(crate) fn turn_keeper(&mut self, shard: usize) -> bool {
+        self.keepers[shard].turn(&mut self.shards[shard])
+    }
+
+    /// Ends every hold: what a crash does.
+    #[cfg(test)]
+    pub(crate) fn release_everything(&mut self) {
+        let all: Vec<TxId> = self.flights.keys().copied().collect();
+        for txid in all {
+            self.release_all(&txid);
+        }
+    }
+
+    /// A shard, for tests that tell it something themselves.
+    #[cfg(test)]
+    pub(crate) fn shard_mut(&mut self, shard: usize) -> &mut Shard {
+        self.at(shard)
+    }
+
+    /// A shard and its keeper.
+    pub(crate) fn kept(&mut self, shard: usize) -> (&mut Shard, &mut Keeper) {
+        (&mut self.shards[shard], &mut self.keepers[shard])
+    }
+
+    /// A shard that is about to be told something: in no older epoch than anybody before.
+    #[inline]
+    fn at(&mut self, shard: usize) -> &mut Shard {
+        let told = &mut self.shards[shard];
+        if told.epoch() != self.seen {
+            told.meet_epoch(self.seen);
+            self.seen = told.epoch();
+        }
+        told
+    }
+
+    /// All shards in the newest epoch: before an order that goes to all of them.
+    pub(crate) fn meet_all(&mut self) {
+        for shard in (0..self.shards.len()).rev().chain(0..self.shards.len()) {
+            self.at(shard);
         }
     }
 
@@ -166,9 +248,18 @@ impl Shards {
     #[inline]
     fn ask(&mut self, shard: usize, ctx: &Context, request: &Request<'_>) {
         self.answers.clear();
+        self.at(shard);
         let owner = &mut self.shards[shard];
         while owner.request(0, ctx, request, &mut self.answers) == Progress::Again {
-            owner.step();
+            if !owner.step()
+                && let Some(keeper) = self.keepers.get_mut(shard)
+                && !keeper.turn(owner)
+            {
+                let health = keeper.health();
+                let failed = matches!(health, Health::Failed { .. });
+                assert!(!failed, "nothing more can be logged: {health:?}");
+                std::thread::yield_now();
+            }
         }
     }
 
@@ -267,14 +358,17 @@ impl Shards {
             return refusal(tx.raw);
         };
         self.forget_wakes(home);
+        let mut logged = decided;
         for (vin, &outpoint) in tx.inputs.iter().enumerate() {
             let input = [SpentInput { vin: vin as u32, outpoint }];
             let owner = self.owner(&outpoint.txid);
             let inputs = List::Own(&input[..]);
             let txid = tx.txid;
             self.ask(owner, ctx, &Request::Spend { ticket, txid, decided, publish_seq, inputs });
+            logged = logged.max(self.shards[owner].epoch());
             self.forget_wakes(owner);
         }
+        self.ask(home, ctx, &Request::SpendsLogged { txid: tx.txid, epoch: logged });
         let flight = self.flights.remove(&tx.txid).expect("it was looked up above");
         for outpoint in flight.held {
             if !tx.inputs.contains(&outpoint) {
@@ -424,13 +518,14 @@ impl Shards {
     ) {
         for coin in coins {
             let owner = self.owner(&coin.txid);
-            out.push(order(&mut self.shards[owner], coin));
+            out.push(order(self.at(owner), coin));
         }
     }
 
     fn admin(&mut self, order: &Admin<'_>) -> bool {
         let ctx = Context::default();
         let mut done = true;
+        self.meet_all();
         let Self { shards, answers, .. } = self;
         for shard in shards {
             done &= shard.admin(&ctx, order, answers, &mut |_| {}) == crate::AdminOutcome::Done;
@@ -531,7 +626,7 @@ impl UtxoStore for Shards {
             self.warm(batch.iter().map(|tx| &tx.txid));
             for tx in batch {
                 let owner = self.owner(&tx.txid);
-                out.push(self.shards[owner].import_tx(tx));
+                out.push(self.at(owner).import_tx(tx));
             }
         }
     }
@@ -539,7 +634,7 @@ impl UtxoStore for Shards {
     fn unspend_many(&mut self, spends: &[(OutPoint, TxId)], out: &mut Vec<Verdict>) {
         for (outpoint, by) in spends {
             let owner = self.owner(&outpoint.txid);
-            let owner = &mut self.shards[owner];
+            let owner = self.at(owner);
             let done = owner.unspend(outpoint, by) == SpendState::Done;
             out.push(if done {
                 Verdict::Done
@@ -603,7 +698,7 @@ impl UtxoStore for Shards {
     fn reassign_many(&mut self, coins: &[Reassigned<'_>], out: &mut Vec<Verdict>) {
         for order in coins {
             let owner = self.owner(&order.outpoint.txid);
-            out.push(self.shards[owner].reassign(order));
+            out.push(self.at(owner).reassign(order));
         }
     }
 
@@ -629,6 +724,7 @@ impl UtxoStore for Shards {
         let &(top, from_vout) = self.evicting.last().expect("pushed above");
         let home = self.owner(&top);
         self.answers.clear();
+        self.at(home);
         let step = self.shards[home].evict(&top, from_vout, &mut self.answers);
         self.forget_wakes(home);
         let place = self.evicting.len() - 1;
@@ -648,7 +744,7 @@ impl UtxoStore for Shards {
                 let inputs = self.inputs.as_mut().and_then(|all| all.remove(&top));
                 for outpoint in inputs.unwrap_or_default() {
                     let owner = self.owner(&outpoint.txid);
-                    self.shards[owner].unspend(&outpoint, &top);
+                    self.at(owner).unspend(&outpoint, &top);
                 }
                 if self.evicting.is_empty() {
                     return Evicting::Ended(Verdict::Done);
@@ -665,7 +761,7 @@ impl UtxoStore for Shards {
 
     fn prune_step(&mut self, height: u32) -> bool {
         let (shard, from) = self.prune_at;
-        match self.shards[shard].prune(from, PRUNE_PLACES, height).next {
+        match self.at(shard).prune(from, PRUNE_PLACES, height).next {
             Some(next) => self.prune_at = (shard, next),
             None if shard + 1 < self.shards.len() => self.prune_at = (shard + 1, 0),
             None => {

@@ -8,6 +8,7 @@
 //! another transaction's decision.
 
 use crate::config::{COIN_WAITERS_MAX, TX_WAITERS_MAX};
+use crate::journal::Record;
 use crate::shard::{COIN_REPLY_BYTES, Found, Outbox, Progress, SHORT_REPLY_BYTES, Shard};
 use crate::table::{Claim, Rec, Table, flag, out};
 use crate::waits::{Kind, NOBODY, News, Waiter, WaiterId};
@@ -200,7 +201,12 @@ impl Shard {
             // A rival in the same block holds the coin over the pool's spend: whoever of the two it is, it is not both.
             return None;
         }
-        self.table.put_claim_block(claim, ctx.block);
+        if self.table.claim_block(claim) != ctx.block {
+            self.table.put_claim_block(claim, ctx.block);
+            self.block_max = self.block_max.max(ctx.block);
+            let outpoint = OutPoint { txid: self.table.txid(rec), vout };
+            self.log.push(&Record::BlockSpend { outpoint, by: *txid, block: ctx.block });
+        }
         Some(InputVerdict::Spent { by: *txid })
     }
 

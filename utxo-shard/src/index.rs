@@ -13,6 +13,7 @@
 //!
 //! Cost: one cache line a probe, plus the directory (four bytes a segment, in L1 or L2), plus the record's line.
 
+use crate::journal::Bytes;
 use crate::memory::{LINE_BYTES, Memory, SnapshotStep};
 use crate::slab::{Handle, NONE};
 
@@ -65,6 +66,42 @@ pub(crate) struct IndexRoots {
     len: usize,
 }
 
+impl IndexRoots {
+    /// What was written by [`Index::write_roots`]; `None` for bytes that were not.
+    pub fn read(from: &mut Bytes<'_>) -> Option<Self> {
+        let (depth, len) = (from.u32()?, from.u64()? as usize);
+        let (places, segments) = (from.u32()? as usize, from.u32()? as usize);
+        if depth > DEPTH_MAX || places != 1 << depth || segments == 0 {
+            return None;
+        }
+        let mut words = Bytes(from.take(places * 4)?);
+        let directory: Vec<u32> = (0..places).map_while(|_| words.u32()).collect();
+        let mut each = Bytes(from.take(segments.checked_mul(3)?)?);
+        let segments: Vec<Segment> = (0..segments)
+            .map_while(|_| Some(Segment { depth: each.u8()?, count: each.u16()? }))
+            .collect();
+        let sound = directory.iter().all(|&s| (s as usize) < segments.len())
+            && segments.iter().all(|s| u32::from(s.depth) <= depth && usize::from(s.count) < SLOTS);
+        sound.then_some(Self { directory, depth, segments, len })
+    }
+
+    /// Whether an index for `max` entries has room for it.
+    pub fn fits(&self, max: usize) -> bool {
+        self.len <= max && self.segments.len() <= segments_max(max)
+    }
+
+    /// Bytes of the segments.
+    pub fn bytes(&self) -> usize {
+        self.segments.len() * SEGMENT_BYTES
+    }
+}
+
+/// Segments of an index for `max` entries.
+fn segments_max(max: usize) -> usize {
+    // Keyed hashes fill segments evenly, so all of them split at about the same time: twice the share of 80 percent.
+    (max.max(8) * 5 / 4).div_ceil(SLOTS).next_power_of_two() * 2
+}
+
 const fn entry(hash: u32, handle: Handle) -> u64 {
     (hash as u64) << 32 | handle as u64
 }
@@ -72,8 +109,7 @@ const fn entry(hash: u32, handle: Handle) -> u64 {
 impl Index {
     /// An index for `max` entries.
     pub fn new(max: usize) -> Self {
-        // Keyed hashes fill segments evenly, so all of them split at about the same time: twice the share of 80 percent.
-        let segments_max = (max.max(8) * 5 / 4).div_ceil(SLOTS).next_power_of_two() * 2;
+        let segments_max = segments_max(max);
         assert!(
             segments_max <= 1 << DEPTH_MAX,
             "an index of {max} entries needs more than 32 bits of hash; take more shards"
@@ -305,14 +341,43 @@ impl Index {
     }
 
     /// Begins a snapshot; see [`Memory::snapshot_begin`].
-    pub fn snapshot_begin(&mut self, copies_max: usize) -> IndexRoots {
+    pub fn snapshot_begin(&mut self, copies_max: usize) {
         self.memory.snapshot_begin(self.segments.len() * SEGMENT_BYTES, copies_max);
-        IndexRoots {
-            directory: self.directory.clone(),
-            depth: self.depth,
-            segments: self.segments.clone(),
-            len: self.len,
+    }
+
+    /// Most bytes that [`Index::write_roots`] writes.
+    pub fn roots_bytes_max(&self) -> usize {
+        20 + self.segments_max * (4 + 3)
+    }
+
+    /// What is not in pages, as a checkpoint keeps it.
+    pub fn write_roots(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.depth.to_le_bytes());
+        to.extend_from_slice(&(self.len as u64).to_le_bytes());
+        to.extend_from_slice(&(self.directory.len() as u32).to_le_bytes());
+        to.extend_from_slice(&(self.segments.len() as u32).to_le_bytes());
+        for segment in &self.directory {
+            to.extend_from_slice(&segment.to_le_bytes());
         }
+        for segment in &self.segments {
+            to.push(segment.depth);
+            to.extend_from_slice(&segment.count.to_le_bytes());
+        }
+    }
+
+    /// See [`Memory::snapshot_prepare`].
+    pub fn snapshot_prepare(&mut self, copies_max: usize) {
+        self.memory.snapshot_prepare(copies_max);
+    }
+
+    /// See [`Memory::is_snapshot_pressed`].
+    pub fn is_snapshot_pressed(&self) -> bool {
+        self.memory.is_snapshot_pressed()
+    }
+
+    /// See [`Memory::snapshot_end`].
+    pub fn snapshot_end(&mut self) {
+        self.memory.snapshot_end();
     }
 
     /// See [`Memory::snapshot_step`].
@@ -336,6 +401,7 @@ impl Index {
         index.segments.clone_from(&roots.segments);
         index.depth = roots.depth;
         index.len = roots.len;
+        index.tight = roots.segments.iter().filter(|s| s.count >= TIGHT_AT).count() as u32;
         index
     }
 

@@ -4,6 +4,7 @@
 
 use crate::config::IMPORT_VOUT_MAX;
 use crate::form::inline_bytes;
+use crate::journal::{Coins, ImportsRecord, Record};
 use crate::shard::Shard;
 use crate::store::{MinedTx, Reassigned};
 use crate::table::{
@@ -40,6 +41,7 @@ impl Shard {
             Ok((_, bits)) if bits & out::FROZEN != 0 => Verdict::AlreadyFrozen,
             Ok((rec, bits)) => {
                 self.table.put_output(rec, outpoint.vout, bits | out::FROZEN);
+                self.log_marks(outpoint, bits | out::FROZEN);
                 Verdict::Done
             }
             Err(verdict) => verdict,
@@ -52,6 +54,7 @@ impl Shard {
             Ok((_, bits)) if bits & out::FROZEN == 0 => Verdict::NotFrozen,
             Ok((rec, bits)) => {
                 self.table.put_output(rec, outpoint.vout, bits & !out::FROZEN);
+                self.log_marks(outpoint, bits & !out::FROZEN);
                 Verdict::Done
             }
             Err(verdict) => verdict,
@@ -64,6 +67,7 @@ impl Shard {
             Ok((rec, bits)) => {
                 let bits = if locked { bits | out::LOCKED } else { bits & !out::LOCKED };
                 self.table.put_output(rec, outpoint.vout, bits);
+                self.log_marks(outpoint, bits);
                 Verdict::Done
             }
             Err(verdict) => verdict,
@@ -90,6 +94,8 @@ impl Shard {
         }
         let bits = self.table.output(rec, vout);
         self.table.put_output(rec, vout, bits & !out::FROZEN);
+        let (outpoint, from_height) = (order.outpoint, order.from_height);
+        self.log.push(&Record::Reassign { outpoint, from_height, locking_script: order.new });
         Verdict::Done
     }
 
@@ -130,6 +136,9 @@ impl Shard {
         if self.table.waiting(rec) > 0 {
             self.ripen(rec, WakeReason::Free);
         }
+        let (txid, height, coinbase) = (tx.txid, tx.height, tx.coinbase);
+        let coins = Coins::Own(tx.coins);
+        self.log.push(&Record::Imports(ImportsRecord { txid, height, coinbase, coins }));
         Verdict::Done
     }
 

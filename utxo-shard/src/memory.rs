@@ -11,7 +11,7 @@ use memmap2::{Advice, MmapMut, MmapOptions};
 /// What the processor moves at once.
 pub(crate) const LINE_BYTES: usize = 64;
 /// Granularity of snapshots.
-pub(crate) const PAGE_BYTES: usize = 4096;
+pub const PAGE_BYTES: usize = 4096;
 
 /// What a step of a snapshot came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +166,25 @@ impl Memory {
             page(number as u32, &self.map[number * PAGE_BYTES..][..PAGE_BYTES]);
         }
         SnapshotStep::More
+    }
+
+    /// Takes the room for copies and marks now, so that no snapshot has to.
+    pub fn snapshot_prepare(&mut self, copies_max: usize) {
+        let s = &mut self.snapshot;
+        s.pending.reserve(self.map.len().div_ceil(PAGE_BYTES * 64));
+        s.copies.reserve(copies_max * PAGE_BYTES);
+        s.copied.reserve(copies_max);
+    }
+
+    /// Whether more than three quarters of the copies are in use.
+    pub fn is_snapshot_pressed(&self) -> bool {
+        self.watched && self.snapshot.copied.len() > self.snapshot.copies_max / 4 * 3
+    }
+
+    /// Gives the snapshot up.
+    pub fn snapshot_end(&mut self) {
+        self.watched = false;
+        self.snapshot.lost = false;
     }
 
     /// Snapshots lost because more pages changed than the pool holds.

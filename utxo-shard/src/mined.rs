@@ -5,6 +5,7 @@
 //! carry the block's number instead; whether that block is connected is looked up here too, so disconnecting costs as little.
 
 use crate::config::BLOCKS_MAX;
+use crate::journal::Bytes;
 
 /// One block's part of one shard's sequences.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +71,49 @@ impl Mined {
             self.numbers.insert(place, block);
         }
         true
+    }
+
+    /// As a checkpoint keeps it.
+    pub fn write(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&(self.blocks.len() as u32).to_le_bytes());
+        for (block, height) in &self.blocks {
+            to.extend_from_slice(&block.to_le_bytes());
+            to.extend_from_slice(&height.to_le_bytes());
+        }
+        for spans in &self.spans {
+            to.extend_from_slice(&(spans.len() as u32).to_le_bytes());
+            for span in spans {
+                to.extend_from_slice(&span.from.to_le_bytes());
+                to.extend_from_slice(&span.to.to_le_bytes());
+                to.extend_from_slice(&span.block.to_le_bytes());
+                to.extend_from_slice(&span.height.to_le_bytes());
+            }
+        }
+    }
+
+    /// What was written, of so many shards; `None` for bytes that were not.
+    pub fn read(from: &mut Bytes<'_>, shards: u16) -> Option<Self> {
+        let mut mined = Self::new(shards);
+        for _ in 0..from.u32()? {
+            mined.blocks.push((from.u32()?, from.u32()?));
+        }
+        for spans in &mut mined.spans {
+            for _ in 0..from.u32()? {
+                spans.push(Span {
+                    from: from.u64()?,
+                    to: from.u64()?,
+                    block: from.u32()?,
+                    height: from.u32()?,
+                });
+            }
+            if !spans.is_sorted_by(|a, b| a.to < b.from) {
+                return None;
+            }
+        }
+        mined.numbers.extend(mined.blocks.iter().map(|&(block, _)| block));
+        mined.numbers.sort_unstable();
+        let bounded = mined.blocks.len() <= BLOCKS_MAX;
+        bounded.then_some(mined)
     }
 
     /// Disconnects the newest block; false if `block` is not it.

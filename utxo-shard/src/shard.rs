@@ -7,6 +7,7 @@
 
 use crate::build::{Build, Built};
 use crate::config::{PARENTS_MAX, RULE_SETS_MAX, ShardConfig, TX_WAITERS_MAX};
+use crate::journal::{BlockNote, Log};
 use crate::mined::Mined;
 use crate::slab::Slab;
 use crate::table::{Claim, Rec, Table, flag, out};
@@ -21,6 +22,7 @@ use dataplane::msg::{
     WakeReason, WithdrawReason,
 };
 use dataplane::partition::Partition;
+use std::collections::VecDeque;
 
 /// Where a shard's answers go. The tile writes them to links, tests keep them.
 pub trait Outbox {
@@ -177,6 +179,16 @@ pub struct Shard {
     /// that found no place.
     pub(crate) rule_sets: [u32; RULE_SETS_MAX],
     pub(crate) rule_sets_used: u8,
+    pub(crate) log: Log,
+    /// Of shard 0: the tips it was told, the newest last.
+    pub(crate) chain: VecDeque<BlockNote>,
+    /// Of shard 0: the block that has begun to be connected or disconnected.
+    pub(crate) begun: Option<BlockNote>,
+    /// The largest number of a block that anything here bears.
+    pub(crate) block_max: u32,
+    /// Whether anything was ever evicted: then recovery looks for spends without a spender.
+    pub(crate) evicted_any: bool,
+    pub(crate) snapshot: crate::checkpoint::Snapshot,
 }
 
 impl Shard {
@@ -213,6 +225,12 @@ impl Shard {
             pruning: None,
             rule_sets: [u32::MAX; RULE_SETS_MAX],
             rule_sets_used: 0,
+            log: Log::default(),
+            chain: VecDeque::new(),
+            begun: None,
+            block_max: 0,
+            evicted_any: false,
+            snapshot: crate::checkpoint::Snapshot::default(),
         }
     }
 
@@ -252,7 +270,9 @@ impl Shard {
             self.epoch.incarnation
         );
         if epoch > self.epoch {
+            self.checkpoint_if_due(epoch.number);
             self.epoch = epoch;
+            self.log.enter(epoch.number);
         }
     }
 
@@ -320,7 +340,7 @@ impl Shard {
         request: &Request<'_>,
         to: &mut impl Outbox,
     ) -> Progress {
-        if self.build.is_some() {
+        if self.build.is_some() || (self.log.is_on() && !self.log_admits(ctx, request)) {
             return Progress::Again;
         }
         match *request {
@@ -354,7 +374,9 @@ impl Shard {
             Request::Spend { ticket, txid, decided, publish_seq, inputs } => {
                 self.meet_epoch(decided);
                 for input in inputs.iter() {
-                    self.spend(from, ctx, ticket, &txid, publish_seq, &input);
+                    if self.spend(from, ctx, ticket, &txid, publish_seq, &input) {
+                        self.log_spend(ctx, &txid, &input, publish_seq, decided.number);
+                    }
                 }
                 to.reply(from, &Reply::SpendLogged { ticket, epoch: self.epoch });
             }

@@ -15,6 +15,7 @@
 //!              | next | prev | units |  ... | units
 //! ```
 
+use crate::journal::Bytes;
 use crate::memory::{Memory, PAGE_BYTES, SnapshotStep};
 
 /// Names a block: its offset in units of [`UNIT_BYTES`]. Zero names nothing.
@@ -67,6 +68,46 @@ fn bin_below(units: usize) -> usize {
 
 const fn units_of(bytes: usize) -> usize {
     if bytes == 0 { 1 } else { bytes.div_ceil(UNIT_BYTES) }
+}
+
+impl SlabRoots {
+    /// Bytes that [`SlabRoots::write`] writes.
+    pub const BYTES: usize = 2 * 8 + 2 * 4 * FINE_BINS + 4 * BINS + 16 + 8;
+
+    /// As a checkpoint keeps it.
+    pub fn write(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&(self.fresh as u64).to_le_bytes());
+        to.extend_from_slice(&(self.fresh_max as u64).to_le_bytes());
+        for word in self.hot.iter().chain(&self.hot_len).chain(&self.bins) {
+            to.extend_from_slice(&word.to_le_bytes());
+        }
+        to.extend_from_slice(&self.filled.to_le_bytes());
+        to.extend_from_slice(&(self.used_units as u64).to_le_bytes());
+    }
+
+    /// What was written; `None` for bytes that were not.
+    pub fn read(from: &mut Bytes<'_>) -> Option<Self> {
+        let mut roots = Self {
+            fresh: from.u64()? as usize,
+            fresh_max: from.u64()? as usize,
+            hot: [NONE; FINE_BINS],
+            hot_len: [0; FINE_BINS],
+            bins: [NONE; BINS],
+            filled: 0,
+            used_units: 0,
+        };
+        for word in roots.hot.iter_mut().chain(&mut roots.hot_len).chain(&mut roots.bins) {
+            *word = from.u32()?;
+        }
+        roots.filled = u128::from_le_bytes(from.array()?);
+        roots.used_units = from.u64()? as usize;
+        Some(roots)
+    }
+
+    /// Bytes of the region that were ever touched.
+    pub fn touched_bytes(&self) -> usize {
+        self.fresh_max.max(self.fresh) * UNIT_BYTES
+    }
 }
 
 /// A bit a unit.
@@ -335,6 +376,21 @@ impl Slab {
     pub fn snapshot_begin(&mut self, copies_max: usize) -> SlabRoots {
         self.memory.snapshot_begin(self.roots.fresh * UNIT_BYTES, copies_max);
         self.roots
+    }
+
+    /// See [`Memory::snapshot_prepare`].
+    pub fn snapshot_prepare(&mut self, copies_max: usize) {
+        self.memory.snapshot_prepare(copies_max);
+    }
+
+    /// See [`Memory::is_snapshot_pressed`].
+    pub fn is_snapshot_pressed(&self) -> bool {
+        self.memory.is_snapshot_pressed()
+    }
+
+    /// See [`Memory::snapshot_end`].
+    pub fn snapshot_end(&mut self) {
+        self.memory.snapshot_end();
     }
 
     /// See [`Memory::snapshot_step`].

@@ -123,6 +123,8 @@ const RULE_SET: usize = 74;
 const KEPT_LOW: usize = VALIDATOR;
 const KEPT_HIGH: usize = 75;
 const RECORD_BYTES: usize = 76;
+/// In the byte at [`IMPORTED`]: no decision was ever imported.
+const SPENDS_DONE: u8 = 2;
 
 // While a coin is held its ticket is needed, once it is spent the publish sequence: they share their place.
 const C_SLOT: usize = 32;
@@ -225,6 +227,16 @@ impl Table {
                 prefetch(record, 64);
                 prefetch(record, 128);
             }
+        }
+    }
+
+    /// Requests the lines of a record, before it is looked at.
+    #[inline]
+    pub fn warm_record(&self, handle: Handle) {
+        if handle != NONE {
+            let record = self.slab.slice(handle, 0, HEADER_BYTES);
+            prefetch(record, 0);
+            prefetch(record, 64);
         }
     }
 
@@ -425,6 +437,16 @@ impl Table {
 
     // Which of the shard's rule sets its scripts were verified under.
     field!(Rec, rule_set, put_rule_set, u8, u8, put_u8, RULE_SET);
+
+    /// Whether all its spends are logged, the last of them in the record's epoch.
+    pub fn is_spends_done(&self, rec: Rec) -> bool {
+        self.imported(rec) & SPENDS_DONE != 0
+    }
+
+    pub fn put_spends_done(&mut self, rec: Rec) {
+        let imported = self.imported(rec);
+        self.put_imported(rec, imported | SPENDS_DONE);
+    }
 
     /// Height below which a live record is not pruned, whatever becomes of its outputs.
     pub fn kept_until(&self, rec: Rec) -> u32 {

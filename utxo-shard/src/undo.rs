@@ -5,6 +5,7 @@
 //! call is bounded. Pruning drops records that nobody can need any more: mined, spent out, and all of it deep enough.
 
 use crate::config::{KEPT_UNTIL_MAX, OUTPUTS_PER_STEP};
+use crate::journal::Record;
 use crate::shard::{Outbox, Shard};
 use crate::table::{Claim, Rec, Table, flag, out};
 use consensus::hash::TxId;
@@ -45,26 +46,36 @@ impl Shard {
             self.table.put_block(rec, 0);
         }
         self.table.put_flags(rec, flags & !flag::BLOCK_PENDING | flag::EVICTING);
+        self.evicted_any = true;
         let end = self.table.outputs(rec).min(from_vout.saturating_add(OUTPUTS_PER_STEP));
+        let mut stopped = None;
+        let mut reached = from_vout.min(end);
         for vout in from_vout..end {
+            reached = vout;
             let bits = self.table.output(rec, vout);
             if bits & out::COIN == 0 {
                 continue;
             }
             if bits & out::HELD != 0 {
-                return EvictStep::Held { vout };
+                stopped = Some(EvictStep::Held { vout });
+                break;
             }
             if bits & out::SPENT != 0 {
                 let claim = self.table.claim(rec, vout);
                 let (by, vin) = (self.table.claimant(claim), self.table.claim_vin(claim));
-                return EvictStep::Spent { vout, by, vin };
+                stopped = Some(EvictStep::Spent { vout, by, vin });
+                break;
             }
-            self.table.free_script(rec, vout);
-            self.table.write_blank(rec, vout);
-            let unspent = self.table.unspent(rec) - 1;
-            self.table.put_unspent(rec, unspent);
-            self.totals.utxos -= 1;
-            self.totals.value_sat -= Table::value_sat(bits);
+            self.blank_unspent(rec, vout, bits);
+        }
+        if stopped.is_none() {
+            reached = end;
+        }
+        if flags & flag::EVICTING == 0 || reached > from_vout {
+            self.log.push(&Record::Evicting { txid: *txid, from: from_vout, to: reached });
+        }
+        if let Some(step) = stopped {
+            return step;
         }
         if end < self.table.outputs(rec) {
             return EvictStep::More { vout: end };
@@ -90,7 +101,18 @@ impl Shard {
         self.totals.transactions -= 1;
         self.counts.evicted += 1;
         self.table.remove(rec);
+        self.log.push(&Record::Evicted { txid: *txid });
         EvictStep::Done
+    }
+
+    /// An unspent output is no coin any more.
+    pub(crate) fn blank_unspent(&mut self, rec: Rec, vout: u32, bits: u64) {
+        self.table.free_script(rec, vout);
+        self.table.write_blank(rec, vout);
+        let unspent = self.table.unspent(rec) - 1;
+        self.table.put_unspent(rec, unspent);
+        self.totals.utxos -= 1;
+        self.totals.value_sat -= Table::value_sat(bits);
     }
 
     /// Gives back a coin that `by` has spent: the undo of a spend, for evictions and disconnected blocks. A spend that `by` had
@@ -135,6 +157,7 @@ impl Shard {
             self.totals.value_sat += Table::value_sat(bits);
         }
         self.counts.unspent += 1;
+        self.log.push(&Record::Unspend { outpoint: *outpoint, by: *by });
         SpendState::Done
     }
 
@@ -143,7 +166,7 @@ impl Shard {
     }
 
     /// The spend of `by` on an output, wherever it lies under newer ones.
-    fn spend_of(&self, rec: Rec, vout: u32, bits: u64, by: &TxId) -> Option<Claim> {
+    pub(crate) fn spend_of(&self, rec: Rec, vout: u32, bits: u64, by: &TxId) -> Option<Claim> {
         let mut at = self.newest_spend(rec, vout, bits)?;
         while at.is_some() {
             if self.table.claimant(at) == *by {
@@ -176,6 +199,7 @@ impl Shard {
         self.table.put_flags(rec, flags & !flag::BLOCK_PENDING | flag::POOL);
         self.table.put_block(rec, 0);
         self.table.put_height(rec, 0);
+        self.log.push(&Record::Unmine { txid: *txid });
         self.table.publish_seq(rec)
     }
 
@@ -197,6 +221,8 @@ impl Shard {
         };
         self.table.put_claim_block(claim, 0);
         self.table.put_claim_publish_seq(claim, publish_seq);
+        let (outpoint, by) = (*outpoint, *by);
+        self.log.push(&Record::Respend { outpoint, by, publish_seq });
         (SpendState::Done, value_sat)
     }
 
@@ -264,6 +290,7 @@ impl Shard {
         let found = self.table.find(txid).filter(|&rec| self.table.is(rec, flag::LIVE));
         let Some(rec) = found.filter(|_| until_height <= KEPT_UNTIL_MAX) else { return false };
         self.table.put_kept_until(rec, until_height);
+        self.log.push(&Record::Kept { txid: *txid, until_height });
         true
     }
 
@@ -304,6 +331,7 @@ impl Shard {
         self.totals.transactions -= 1;
         self.counts.pruned += 1;
         self.table.remove(rec);
+        self.log.push(&Record::Pruned { txid });
         Pruned::Dropped
     }
 
@@ -317,7 +345,7 @@ impl Shard {
     }
 
     /// Frees the claims and the script of a spent output, which is no coin from then on.
-    fn drop_output(&mut self, rec: Rec, vout: u32) {
+    pub(crate) fn drop_output(&mut self, rec: Rec, vout: u32) {
         if self.table.output(rec, vout) & out::COIN == 0 {
             return;
         }

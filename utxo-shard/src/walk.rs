@@ -62,7 +62,7 @@ impl Shard {
         });
     }
 
-    fn for_each_live(&self, mut each: impl FnMut(Rec)) {
+    pub(crate) fn for_each_live(&self, mut each: impl FnMut(Rec)) {
         for place in 0..self.table.index.places() {
             let rec = Rec(self.table.index.at(place));
             if rec.0 != NONE && self.table.is(rec, flag::LIVE) {

@@ -1,0 +1,715 @@
+//! Recovery: from what the disk has to shards that go on. Design section 4, step 8.
+//!
+//! ```text
+//! survey    every journal is read: how far is each whole? c is the last epoch that is whole in all of them
+//! cut       what is behind c goes, and that is synced; then the manifest names the new incarnation and c
+//! load      the checkpoint's pages, then the records of epochs behind it up to c, in every shard
+//! mend      decisions whose spends were cut off are finished, blocks and evictions finished or undone (`mend`)
+//! go on     a new segment for every shard; what was mended is in epoch c + 1
+//! ```
+//!
+//! Nothing is cut that was ever known to be complete: frames say how far the epochs were complete when they were written, and a
+//! journal that ends before that is damaged, which is an error with the place of the damage. A crash inside recovery begins again
+//! from the same journals: what is cut is cut for good, and everything else counts only with the new manifest.
+
+mod mend;
+mod replay;
+#[cfg(test)]
+mod tests;
+
+pub use mend::Mended;
+pub(crate) use replay::inputs_of;
+
+use crate::checkpoint::{Restore, Roots};
+use crate::config::ShardConfig;
+use crate::disk::{Disk, FileId, Op, run};
+use crate::folder::{CUTS_MAX, Folder, FolderError, Manifest};
+use crate::journal::{
+    BLOCK_BYTES, BlockNote, Cuts, Expect, FrameAt, Frames, JOURNAL_VERSION, LogStart, NoRecord,
+    Record, Records, Segment, Stop, Writer, WriterStart, segment_path, segments, shard_folder,
+};
+use crate::keeper::{Keeper, KeeperStart, Limits, Plant};
+use crate::shard::{Counts, Shard};
+use crate::slot::{SlotEntry, SlotFault, SlotName, read_slot};
+use consensus::hash::TxId;
+use dataplane::msg::{Epoch, ParentSeq};
+use mend::Mender;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+/// Why shards cannot be made again from a data directory.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoverError {
+    /// The system refused.
+    #[error("recovering shard {shard}: {doing}: {source}; look at the disk, then start again")]
+    Io {
+        /// Which shard.
+        shard: u16,
+        /// What was tried.
+        doing: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The manifest.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// A journal lacks what was acknowledged.
+    #[error(
+        "the journal of shard {shard} is whole up to epoch {got}, but epoch {expected} was complete: \
+         {file} is damaged at byte {at} ({why}); nothing was changed: restore the data directory from \
+         a copy, or remove it and synchronise again"
+    )]
+    Lost {
+        /// Which shard.
+        shard: u16,
+        /// How far it is whole.
+        got: u64,
+        /// How far it must be.
+        expected: u64,
+        /// Which file.
+        file: String,
+        /// Where in it.
+        at: u64,
+        /// What is there.
+        why: String,
+    },
+    /// A checkpoint is not what was written.
+    #[error(
+        "the checkpoint of shard {shard} as of epoch {epoch} is damaged at byte {at} of slot {slot}; \
+         nothing was changed: restore the data directory from a copy, or remove it and synchronise \
+         again"
+    )]
+    Checkpoint {
+        /// Which shard.
+        shard: u16,
+        /// As of when.
+        epoch: u64,
+        /// Which slot.
+        slot: u32,
+        /// Where in it.
+        at: u64,
+    },
+    /// The shard is smaller than what it held.
+    #[error(
+        "the checkpoint of shard {shard} needs more room than it is given ({slab_bytes} bytes, \
+         {transactions} transactions); give it at least what it had before"
+    )]
+    TooSmall {
+        /// Which shard.
+        shard: u16,
+        /// Bytes of its slab.
+        slab_bytes: usize,
+        /// Transactions it may hold.
+        transactions: usize,
+    },
+    /// Journal and table do not belong together.
+    #[error(
+        "the journal of shard {shard}, epoch {epoch}, contradicts the table: {what}; if the shard was \
+         made smaller, give it back what it had; otherwise restore the data directory from a copy"
+    )]
+    Contradiction {
+        /// Which shard.
+        shard: u16,
+        /// The record's epoch.
+        epoch: u64,
+        /// What cannot be.
+        what: &'static str,
+    },
+    /// A shard does not know the tip.
+    #[error(
+        "shard {shard} stands on a block of height {got}, the chain's record says {expected}; restore the \
+         data directory from a copy, or remove it and synchronise again"
+    )]
+    Chain {
+        /// Which shard.
+        shard: u16,
+        /// Height of its newest block.
+        got: u32,
+        /// Height of the tip.
+        expected: u32,
+    },
+}
+
+/// An accepted transaction that is in no block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmined {
+    /// Its home.
+    pub shard: u16,
+    /// Its place among its home's publications.
+    pub publish_seq: u64,
+    /// Its id.
+    pub txid: TxId,
+    /// Fee, satoshi.
+    pub fee_sat: u64,
+    /// What its unmined parents' homes had published when it was decided.
+    pub parents: Vec<ParentSeq>,
+    /// Raw format; empty where only the file of a disconnected block has it.
+    pub raw: Vec<u8>,
+}
+
+/// What recovery did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// The last epoch that is complete everywhere: the state is as of its end.
+    pub complete: u64,
+    /// The checkpoint it was made from; 0 for none.
+    pub checkpoint: u64,
+    /// Records replayed.
+    pub records: u64,
+    /// Bytes of journal behind the cut.
+    pub cut_bytes: u64,
+    /// Frames of an incarnation that had ended before them.
+    pub stale_frames: u64,
+    /// What was finished or undone.
+    pub mended: Mended,
+    /// Transactions in no block.
+    pub unmined: u64,
+    /// Of those, the ones without bytes.
+    pub unmined_without_bytes: u64,
+}
+
+impl std::fmt::Display for RecoveryReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Mended { redone_spends, evicted, unmined, undone_spends, block } = self.mended;
+        write!(
+            f,
+            "recovered as of epoch {}: checkpoint {}, {} records replayed, {} bytes cut, {} stale \
+             frames passed over, {redone_spends} spends redone, {undone_spends} undone, {evicted} \
+             transactions evicted, {unmined} back in the pool, block {block} settled, {} unmined",
+            self.complete,
+            self.checkpoint,
+            self.records,
+            self.cut_bytes,
+            self.stale_frames,
+            self.unmined
+        )
+    }
+}
+
+/// Shards that go on, and what was found on the way.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The shards, logging.
+    pub shards: Vec<Shard>,
+    /// One a shard.
+    pub keepers: Vec<Keeper>,
+    /// The epoch they are in.
+    pub epoch: Epoch,
+    /// Everything up to here is on the disk in every shard.
+    pub complete: u64,
+    /// The block that is the tip: it wins over any index.
+    pub tip: Option<BlockNote>,
+    /// The newest blocks of the chain, the tip last.
+    pub chain: Vec<BlockNote>,
+    /// The largest number that was given to a block.
+    pub block_max: u32,
+    /// Unmined transactions, parents before children.
+    pub unmined: Vec<Unmined>,
+    /// What was done.
+    pub report: RecoveryReport,
+}
+
+/// A decision that is in no block.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    fee_sat: u64,
+    parents: Vec<ParentSeq>,
+    raw: Vec<u8>,
+}
+
+/// What was found in one shard's journal.
+#[derive(Debug, Default)]
+struct Survey {
+    segments: Vec<(u64, u64)>,
+    /// Epochs up to here are whole.
+    closed: u64,
+    /// Epochs up to here were complete everywhere, as its frames say.
+    known: u64,
+    first_epoch: Option<u64>,
+    /// Epoch, place and end of each frame, and the incarnation it is of.
+    frames: Vec<(u64, u64, FrameAt, u32)>,
+    stops: Vec<Stop>,
+    stale: u64,
+}
+
+/// What is left of one shard's journal.
+#[derive(Debug, Default)]
+struct Cut {
+    /// Segments and the bytes of each that count.
+    segments: Vec<(u64, u64)>,
+    older: Vec<Segment>,
+    next_segment: u64,
+    next_place: u64,
+    bytes: u64,
+}
+
+/// What every shard's part of the work needs to know.
+#[derive(Clone, Debug)]
+struct Ground {
+    folder: u32,
+    shards: u16,
+    manifest: Manifest,
+}
+
+impl Folder {
+    fn ground(&self) -> Ground {
+        let (folder, shards) = (self.folder, self.shards());
+        Ground { folder, shards, manifest: self.manifest.clone() }
+    }
+
+    /// Makes the shards again. Their partition is made from [`Folder::secret`]; their index keys are replaced by the directory's.
+    pub fn recover(
+        &mut self,
+        configs: Vec<ShardConfig>,
+        limits: &Limits,
+    ) -> Result<Recovered, RecoverError> {
+        assert!(configs.len() == usize::from(self.shards()), "a configuration for each shard");
+        // The journals as they are judged from here on: by what counted before the new incarnation.
+        let ground = self.ground();
+        let surveys = self.each_shard(limits, |disk, shard| ground.survey(disk, shard))?;
+        let complete = ground.judge(&surveys)?;
+        let mut report = RecoveryReport {
+            complete,
+            checkpoint: self.manifest.checkpoint,
+            stale_frames: surveys.iter().map(|survey| survey.stale).sum(),
+            ..RecoveryReport::default()
+        };
+        let mut cuts = Vec::new();
+        for (shard, survey) in surveys.iter().enumerate() {
+            let own = limits.is_planted(Plant::OwnEpoch);
+            let up_to = if own { survey.closed } else { complete };
+            cuts.push(cut(&mut *self.disk, shard as u16, survey, up_to)?);
+        }
+        report.cut_bytes = cuts.iter().map(|cut| cut.bytes).sum();
+        self.begin_incarnation(complete, &surveys)?;
+        let incarnation = self.manifest.incarnation;
+        let keys: Vec<_> = (0..self.shards()).map(|shard| self.index_key(shard)).collect();
+        let loaded = self.each_shard(limits, |disk, shard| {
+            let at = usize::from(shard);
+            let epoch = Epoch { incarnation, number: complete.max(1) };
+            let config = ShardConfig { shard, index_key: keys[at], epoch, ..configs[at].clone() };
+            let own = limits.is_planted(Plant::OwnEpoch);
+            let up_to = if own { surveys[at].closed } else { complete };
+            let loaded = ground.load(disk, &config, &cuts[at], up_to);
+            loaded.map(|(mut shard, records)| {
+                shard.checkpoint_prepare(limits.copies_max);
+                (shard, records)
+            })
+        })?;
+        report.records = loaded.iter().map(|(_, records)| records).sum();
+        let mut shards: Vec<Shard> = loaded.into_iter().map(|(shard, _)| shard).collect();
+        for (shard, cut) in shards.iter_mut().zip(&cuts) {
+            shard.start_log(&LogStart {
+                shard: shard.number(),
+                folder: self.folder,
+                incarnation,
+                epoch: complete + 1,
+                place: cut.next_place,
+                blocks: limits.log_blocks,
+            });
+        }
+        let partition = configs[0].partition.clone();
+        let mut mender = Mender { shards: &mut shards, partition, mended: Mended::default() };
+        mender.align_blocks()?;
+        let no_redo = limits.is_planted(Plant::NoRedo);
+        let kept = self.redo(&mut mender, &cuts, &ground, complete, no_redo)?;
+        mender.settle_blocks()?;
+        let order = mender.unmined(&kept);
+        report.mended = mender.mended;
+        let unmined = list_unmined(&shards, &configs[0].partition, order, kept);
+        report.unmined = unmined.len() as u64;
+        report.unmined_without_bytes = unmined.iter().filter(|tx| tx.raw.is_empty()).count() as u64;
+        let keepers = self.keepers(cuts, complete, limits)?;
+        for shard in &mut shards {
+            shard.counts = Counts::default();
+        }
+        let block_max = shards.iter().map(|shard| shard.block_max).max().unwrap_or(0);
+        let chain: Vec<BlockNote> = shards[0].chain.iter().copied().collect();
+        Ok(Recovered {
+            shards,
+            keepers,
+            epoch: Epoch { incarnation, number: complete + 1 },
+            complete,
+            tip: chain.last().copied(),
+            chain,
+            block_max,
+            unmined,
+            report,
+        })
+    }
+
+    /// The same for every shard, each with a handle of its own, at the same time if that is wanted.
+    fn each_shard<T: Send>(
+        &self,
+        limits: &Limits,
+        work: impl Fn(&mut dyn Disk, u16) -> Result<T, RecoverError> + Sync,
+    ) -> Result<Vec<T>, RecoverError> {
+        let mut disks = Vec::new();
+        for shard in 0..self.shards() {
+            disks.push(self.disk.another().map_err(failed(shard, "opening its files"))?);
+        }
+        if !limits.threads || disks.len() == 1 {
+            let each = disks.iter_mut().enumerate();
+            return each.map(|(shard, disk)| work(&mut **disk, shard as u16)).collect();
+        }
+        std::thread::scope(|scope| {
+            let work = &work;
+            let threads: Vec<_> = disks
+                .into_iter()
+                .enumerate()
+                .map(|(shard, mut disk)| scope.spawn(move || work(&mut *disk, shard as u16)))
+                .collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            threads.into_iter().map(join).collect()
+        })
+    }
+
+    /// The manifest of a new incarnation, in which of the last one everything up to `complete` counts.
+    fn begin_incarnation(&mut self, complete: u64, surveys: &[Survey]) -> Result<(), RecoverError> {
+        let frames = surveys.iter().flat_map(|survey| &survey.frames);
+        let alive: BTreeSet<u32> = frames.map(|frame| frame.3).collect();
+        let mut cuts = self.manifest.cuts.0.clone();
+        cuts.retain(|cut| alive.contains(&cut.0));
+        if self.manifest.incarnation > 0 {
+            cuts.push((self.manifest.incarnation, complete));
+        }
+        let over = cuts.len().saturating_sub(CUTS_MAX);
+        cuts.drain(..over);
+        let incarnation = self.manifest.incarnation + 1;
+        let next = Manifest { incarnation, cuts: Cuts(cuts), ..self.manifest.clone() };
+        Ok(self.write_manifest(next)?)
+    }
+
+    /// Decisions whose spends were cut off; gives those that are in no block.
+    fn redo(
+        &mut self,
+        mender: &mut Mender<'_>,
+        cuts: &[Cut],
+        ground: &Ground,
+        complete: u64,
+        no_redo: bool,
+    ) -> Result<BTreeMap<TxId, Kept>, RecoverError> {
+        let mut kept = BTreeMap::new();
+        let mut disk = self.disk.another().map_err(failed(0, "opening its files"))?;
+        for (home, cut) in cuts.iter().enumerate() {
+            ground.each_record(&mut *disk, home as u16, cut, &mut |_, record| {
+                let Record::Decision(decision) = record else { return Ok(()) };
+                if no_redo {
+                    return Ok(());
+                }
+                if mender.redo(home, decision, complete)? {
+                    kept.insert(
+                        decision.txid,
+                        Kept {
+                            fee_sat: decision.fee_sat,
+                            parents: decision.parents.iter().collect(),
+                            raw: decision.tx.to_vec(),
+                        },
+                    );
+                }
+                Ok(())
+            })?;
+        }
+        Ok(kept)
+    }
+
+    /// A new segment and a keeper for every shard.
+    fn keepers(
+        &mut self,
+        cuts: Vec<Cut>,
+        complete: u64,
+        limits: &Limits,
+    ) -> Result<Vec<Keeper>, RecoverError> {
+        let mut keepers = Vec::new();
+        for (shard, cut) in cuts.into_iter().enumerate() {
+            let shard = shard as u16;
+            let failed = |source| failed(shard, "beginning its journal")(source);
+            let mut disk = self.disk.another().map_err(failed)?;
+            let path = segment_path(shard, cut.next_segment);
+            let room_bytes = limits.segment_bytes + BLOCK_BYTES as u64;
+            let file = FileId(cut.next_segment as u32);
+            run(&mut *disk, Op::Create { file, path, room_bytes }).map_err(failed)?;
+            run(&mut *disk, Op::SyncDir { path: shard_folder(shard) }).map_err(failed)?;
+            let writer = Writer::new(
+                disk,
+                WriterStart {
+                    shard,
+                    segment: cut.next_segment,
+                    segment_bytes: limits.segment_bytes,
+                    durable: complete,
+                    older: cut.older,
+                },
+            );
+            keepers.push(Keeper::new(KeeperStart {
+                shard,
+                folder: self.folder,
+                incarnation: self.manifest.incarnation,
+                limits: *limits,
+                named: self.manifest.slots[usize::from(shard)],
+                writer,
+                disk: self.disk.another().map_err(failed)?,
+            }));
+        }
+        Ok(keepers)
+    }
+
+    /// Every record that counts in the journal of one shard, with its epoch; for tests and tools.
+    pub fn read_journal(
+        &mut self,
+        shard: u16,
+        each: &mut dyn FnMut(u64, &Record<'_>),
+    ) -> Result<u64, RecoverError> {
+        let mut disk = self.disk.another().map_err(failed(shard, "opening its files"))?;
+        let ground = self.ground();
+        crate::journal::read(&mut *disk, ground.expect(shard), each)
+            .map_err(failed(shard, "reading its journal"))
+    }
+
+    /// Version of journals and frames, for tools.
+    pub fn journal_version() -> u16 {
+        JOURNAL_VERSION
+    }
+}
+
+impl Ground {
+    fn expect(&self, shard: u16) -> Expect<'_> {
+        let (incarnation, cuts) = (self.manifest.incarnation, &self.manifest.cuts);
+        Expect { shard, folder: self.folder, incarnation, cuts }
+    }
+
+    fn survey(&self, disk: &mut dyn Disk, shard: u16) -> Result<Survey, RecoverError> {
+        let failed = |source| failed(shard, "reading its journal")(source);
+        let mut survey =
+            Survey { segments: segments(disk, shard).map_err(failed)?, ..Survey::default() };
+        let mut frames = Frames::new(self.expect(shard), survey.segments.clone());
+        // What the checkpoint holds needs no journal.
+        survey.closed = self.manifest.checkpoint;
+        while let Some((head, at)) = frames.next(disk).map_err(failed)? {
+            let ended = self.manifest.cuts.0.iter().find(|cut| cut.0 == head.incarnation);
+            let closes = ended.map_or(head.closes, |cut| head.closes.min(cut.1));
+            survey.closed = survey.closed.max(closes);
+            survey.first_epoch.get_or_insert(head.epoch);
+            survey.known = survey.known.max(head.complete);
+            survey.frames.push((head.epoch, head.place, at, head.incarnation));
+        }
+        survey.stops = std::mem::take(&mut frames.stops);
+        survey.stale = frames.stale;
+        Ok(survey)
+    }
+
+    /// The last epoch that is whole in every shard, if it is not older than what was known to be.
+    fn judge(&self, surveys: &[Survey]) -> Result<u64, RecoverError> {
+        let began = self.manifest.cuts.0.last().map_or(0, |cut| cut.1);
+        let known = surveys.iter().map(|survey| survey.known).max().unwrap_or(0);
+        let known = known.max(began).max(self.manifest.checkpoint);
+        for (shard, survey) in surveys.iter().enumerate() {
+            let first = survey.first_epoch.unwrap_or(self.manifest.checkpoint + 1);
+            if survey.closed < known || first > self.manifest.checkpoint + 1 {
+                let stop = survey.stops.first();
+                let got = if first > self.manifest.checkpoint + 1 {
+                    self.manifest.checkpoint
+                } else {
+                    survey.closed
+                };
+                return Err(RecoverError::Lost {
+                    shard: shard as u16,
+                    got,
+                    expected: known,
+                    file: stop.map_or_else(
+                        || format!("{} (no segment)", shard_folder(shard as u16).display()),
+                        |stop| segment_path(shard as u16, stop.segment).display().to_string(),
+                    ),
+                    at: stop.map_or(0, |stop| stop.at),
+                    why: stop
+                        .map_or_else(|| "missing".to_owned(), |stop| format!("{:?}", stop.why)),
+                });
+            }
+        }
+        Ok(surveys.iter().map(|survey| survey.closed).min().unwrap_or(0))
+    }
+
+    /// The table of a shard as of `complete`, and how many records that took.
+    fn load(
+        &self,
+        disk: &mut dyn Disk,
+        config: &ShardConfig,
+        cut: &Cut,
+        complete: u64,
+    ) -> Result<(Shard, u64), RecoverError> {
+        let number = config.shard;
+        let entry = self.manifest.slots[usize::from(number)];
+        let mut shard = if entry.slot == 0 {
+            Shard::new(config)
+        } else {
+            self.load_slot(disk, config, &entry)?
+        };
+        let mut records = 0;
+        self.each_record(disk, number, cut, &mut |epoch, record| {
+            if epoch <= self.manifest.checkpoint || epoch > complete {
+                return Ok(());
+            }
+            records += 1;
+            shard.replay(epoch, record).map_err(|what| RecoverError::Contradiction {
+                shard: number,
+                epoch,
+                what,
+            })
+        })?;
+        Ok((shard, records))
+    }
+
+    fn load_slot(
+        &self,
+        disk: &mut dyn Disk,
+        config: &ShardConfig,
+        entry: &SlotEntry,
+    ) -> Result<Shard, RecoverError> {
+        let shard = config.shard;
+        let name = SlotName { shard, folder: self.folder, epoch: entry.epoch };
+        let shards = self.shards;
+        let restore = std::cell::RefCell::new(None);
+        let mut too_small = false;
+        let read = read_slot(
+            disk,
+            name,
+            entry,
+            &mut |roots| {
+                let Some(roots) = Roots::decode(roots, shards) else { return false };
+                too_small = !roots.fits(config);
+                if !too_small {
+                    *restore.borrow_mut() = Some(Restore::new(config, roots));
+                }
+                !too_small
+            },
+            &mut |of, number, bytes| {
+                restore
+                    .borrow_mut()
+                    .as_mut()
+                    .is_some_and(|r: &mut Restore| r.page(of, number, bytes))
+            },
+        );
+        if too_small {
+            let (slab_bytes, transactions) = (config.slab_bytes, config.transactions_max);
+            return Err(RecoverError::TooSmall { shard, slab_bytes, transactions });
+        }
+        let rotten = |at| {
+            let (epoch, slot) = (entry.epoch, entry.slot);
+            RecoverError::Checkpoint { shard, epoch, slot, at }
+        };
+        match read {
+            Ok(()) => {}
+            Err(SlotFault::Io(source)) => {
+                return Err(failed(shard, "reading its checkpoint")(source));
+            }
+            Err(SlotFault::Rotten(at)) => return Err(rotten(at)),
+        }
+        restore.into_inner().map(Restore::finish).ok_or(rotten(0))
+    }
+
+    /// Every record of a journal that counts.
+    fn each_record(
+        &self,
+        disk: &mut dyn Disk,
+        shard: u16,
+        cut: &Cut,
+        each: &mut dyn FnMut(u64, &Record<'_>) -> Result<(), RecoverError>,
+    ) -> Result<(), RecoverError> {
+        enum End {
+            NoRecord,
+            Error(RecoverError),
+        }
+        impl From<NoRecord> for End {
+            fn from(_: NoRecord) -> Self {
+                Self::NoRecord
+            }
+        }
+        let mut frames = Frames::new(self.expect(shard), cut.segments.clone());
+        let mut records = Records::default();
+        let io = |source| failed(shard, "reading its journal")(source);
+        while let Some((head, _)) = frames.next(disk).map_err(io)? {
+            let fed = records.feed(head.begins, frames.payload(&head), |record| {
+                each(head.epoch, record).map_err(End::Error)
+            });
+            match fed {
+                Ok(()) => {}
+                Err(End::Error(error)) => return Err(error),
+                Err(End::NoRecord) => {
+                    let what = "a frame without records that this version knows";
+                    let epoch = head.epoch;
+                    return Err(RecoverError::Contradiction { shard, epoch, what });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failed(shard: u16, doing: &'static str) -> impl FnOnce(io::Error) -> RecoverError {
+    move |source| RecoverError::Io { shard, doing, source }
+}
+
+/// Takes away what is behind `complete`, and syncs that.
+fn cut(
+    disk: &mut dyn Disk,
+    shard: u16,
+    survey: &Survey,
+    complete: u64,
+) -> Result<Cut, RecoverError> {
+    let mut cut = Cut { next_segment: 1, next_place: 1, ..Cut::default() };
+    let kept = survey.frames.iter().take_while(|frame| frame.0 <= complete);
+    let mut ends: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    for &(epoch, place, at, _) in kept {
+        ends.insert(at.segment, (at.at + at.bytes, epoch));
+        cut.next_place = place + 1;
+    }
+    for &(number, bytes) in &survey.segments {
+        cut.next_segment = number + 1;
+        let path = segment_path(shard, number);
+        let doing = "cutting its journal";
+        match ends.get(&number) {
+            Some(&(end, last_epoch)) => {
+                if end < bytes {
+                    cut.bytes += bytes - end;
+                    let op = Op::Truncate { path, len: end };
+                    run(disk, op).map_err(failed(shard, doing))?;
+                }
+                cut.segments.push((number, end));
+                cut.older.push(Segment { number, bytes: end, last_epoch });
+            }
+            None => {
+                cut.bytes += bytes;
+                run(disk, Op::Remove { path }).map_err(failed(shard, doing))?;
+            }
+        }
+    }
+    let path = shard_folder(shard);
+    run(disk, Op::SyncDir { path }).map_err(failed(shard, "cutting its journal"))?;
+    Ok(cut)
+}
+
+fn list_unmined(
+    shards: &[Shard],
+    partition: &dataplane::partition::Partition,
+    order: Vec<TxId>,
+    mut kept: BTreeMap<TxId, Kept>,
+) -> Vec<Unmined> {
+    let each = order.into_iter().map(|txid| {
+        let shard = partition.shard(&txid);
+        let publish_seq = shards[usize::from(shard)].publish_seq_of(&txid);
+        let Kept { fee_sat, parents, raw } =
+            kept.remove(&txid).unwrap_or(Kept { fee_sat: 0, parents: Vec::new(), raw: Vec::new() });
+        Unmined { shard, publish_seq, txid, fee_sat, parents, raw }
+    });
+    each.collect()
+}
+
+impl Shard {
+    /// The place of a decided transaction among this shard's publications; 0 if it has none.
+    fn publish_seq_of(&self, txid: &TxId) -> u64 {
+        self.table.find(txid).map_or(0, |rec| self.table.publish_seq(rec))
+    }
+}
