@@ -36,8 +36,9 @@ impl DurableShards {
         keep_inputs: bool,
     ) -> Result<Self, RecoverError> {
         let partition = config.partition.clone();
-        let configs = (0..folder.shards()).map(|shard| ShardConfig { shard, ..config.clone() });
-        let recovered = folder.recover(configs.collect(), limits)?;
+        let configs: Vec<_> =
+            (0..folder.shards()).map(|shard| ShardConfig { shard, ..config.clone() }).collect();
+        let recovered = folder.recover(&configs, limits)?;
         let mut store = Shards::of(recovered.shards, recovered.keepers, partition, keep_inputs);
         store.remember_unmined(&recovered.unmined);
         Ok(Self {

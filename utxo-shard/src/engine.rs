@@ -4,6 +4,7 @@
 //! speak to shards over links. Nothing waits here: a coin that somebody else holds is `Busy`, and the entry in its wait list is
 //! ended at once.
 
+use crate::admin::AdminOutcome;
 use crate::config::ShardConfig;
 use crate::journal::Health;
 use crate::keeper::Keeper;
@@ -249,17 +250,26 @@ impl Shards {
     fn ask(&mut self, shard: usize, ctx: &Context, request: &Request<'_>) {
         self.answers.clear();
         self.at(shard);
-        let owner = &mut self.shards[shard];
+        let mut owner = &mut self.shards[shard];
         while owner.request(0, ctx, request, &mut self.answers) == Progress::Again {
-            if !owner.step()
-                && let Some(keeper) = self.keepers.get_mut(shard)
-                && !keeper.turn(owner)
-            {
-                let health = keeper.health();
-                let failed = matches!(health, Health::Failed { .. });
-                assert!(!failed, "nothing more can be logged: {health:?}");
-                std::thread::yield_now();
-            }
+            self.make_room(shard);
+            owner = &mut self.shards[shard];
+        }
+    }
+
+    /// A shard asks for more room or time: one step of it, or one turn of its keeper.
+    #[cold]
+    fn make_room(&mut self, shard: usize) {
+        let owner = &mut self.shards[shard];
+        if owner.step() {
+            return;
+        }
+        let Some(keeper) = self.keepers.get_mut(shard) else { return };
+        if !keeper.turn(owner) {
+            let health = keeper.health();
+            let failed = matches!(health, Health::Failed { .. });
+            assert!(!failed, "nothing more can be logged: {health:?}");
+            std::thread::yield_now();
         }
     }
 
@@ -526,9 +536,18 @@ impl Shards {
         let ctx = Context::default();
         let mut done = true;
         self.meet_all();
-        let Self { shards, answers, .. } = self;
-        for shard in shards {
-            done &= shard.admin(&ctx, order, answers, &mut |_| {}) == crate::AdminOutcome::Done;
+        for shard in 0..self.shards.len() {
+            loop {
+                let told = &mut self.shards[shard];
+                match told.admin(&ctx, order, &mut self.answers, &mut |_| {}) {
+                    AdminOutcome::Done => break,
+                    AdminOutcome::Refused => {
+                        done = false;
+                        break;
+                    }
+                    AdminOutcome::Again => self.make_room(shard),
+                }
+            }
         }
         done
     }
@@ -705,7 +724,7 @@ impl UtxoStore for Shards {
     fn preserve_many(&mut self, txids: &[TxId], until_height: u32, out: &mut Vec<Verdict>) {
         for txid in txids {
             let owner = self.owner(txid);
-            let owner = &mut self.shards[owner];
+            let owner = self.at(owner);
             out.push(if owner.preserve(txid, until_height) {
                 Verdict::Done
             } else if owner.has(txid) {

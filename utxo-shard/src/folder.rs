@@ -183,7 +183,8 @@ pub struct Folder {
     path: PathBuf,
     pub(crate) disk: Box<dyn Disk>,
     why_plain: Option<String>,
-    _lock: Option<File>,
+    /// Held as long as this lives.
+    lock: Option<File>,
     secret: [u8; 16],
     pub(crate) folder: u32,
     shards: u16,
@@ -203,7 +204,7 @@ impl Folder {
         let (disk, why_plain) = disk::open(path).map_err(file("opening", path))?;
         let mut folder = Self::on(path, disk, config)?;
         folder.why_plain = why_plain;
-        folder._lock = Some(lock);
+        folder.lock = Some(lock);
         Ok(folder)
     }
 
@@ -220,19 +221,18 @@ impl Folder {
         assert!((1..=SHARDS_MAX).contains(&config.shards), "{} shards", config.shards);
         let header =
             read_file(&mut *disk, Path::new(HEADER), 4096).map_err(file("reading", HEADER))?;
-        let (shards, folder, secret) = match header {
-            Some(bytes) => read_header(path, &bytes)?,
-            None => {
-                let folder = xxh3_64(&config.secret) as u32;
-                for shard in 0..config.shards {
-                    let made = run(&mut *disk, Op::SyncDir { path: shard_folder(shard) });
-                    made.map_err(file("creating", "the shards' folders"))?;
-                }
-                let bytes = write_header(config, folder);
-                let made = replace_file(&mut *disk, Path::new(HEADER), bytes);
-                made.map_err(file("writing", HEADER))?;
-                (config.shards, folder, config.secret)
+        let (shards, folder, secret) = if let Some(bytes) = header {
+            read_header(path, &bytes)?
+        } else {
+            let folder = xxh3_64(&config.secret) as u32;
+            for shard in 0..config.shards {
+                let made = run(&mut *disk, Op::SyncDir { path: shard_folder(shard) });
+                made.map_err(file("creating", "the shards' folders"))?;
             }
+            let bytes = write_header(config, folder);
+            let made = replace_file(&mut *disk, Path::new(HEADER), bytes);
+            made.map_err(file("writing", HEADER))?;
+            (config.shards, folder, config.secret)
         };
         if shards != config.shards {
             let path = path.to_owned();
@@ -247,7 +247,7 @@ impl Folder {
             }
         };
         let path = path.to_owned();
-        Ok(Self { path, disk, why_plain: None, _lock: None, secret, folder, shards, manifest })
+        Ok(Self { path, disk, why_plain: None, lock: None, secret, folder, shards, manifest })
     }
 
     /// Shards of a data directory, before it is opened; `None` where there is none yet.
@@ -259,6 +259,11 @@ impl Folder {
                 Err(FolderError::File { doing: "reading", path: path.join(HEADER), source })
             }
         }
+    }
+
+    /// Whether this process holds the lock: not on a simulated disk.
+    pub fn is_locked(&self) -> bool {
+        self.lock.is_some()
     }
 
     /// Where it is.

@@ -458,7 +458,7 @@ impl Keeper {
             }
             (op, Err(error)) => self.fail(op.what(), &error),
             (op, Ok(_)) => {
-                self.fail(op.what(), &std::io::Error::other("an answer nobody asked for"))
+                self.fail(op.what(), &std::io::Error::other("an answer nobody asked for"));
             }
         }
     }

@@ -262,7 +262,7 @@ impl Folder {
     /// Makes the shards again. Their partition is made from [`Folder::secret`]; their index keys are replaced by the directory's.
     pub fn recover(
         &mut self,
-        configs: Vec<ShardConfig>,
+        configs: &[ShardConfig],
         limits: &Limits,
     ) -> Result<Recovered, RecoverError> {
         assert!(configs.len() == usize::from(self.shards()), "a configuration for each shard");
@@ -670,20 +670,17 @@ fn cut(
         cut.next_segment = number + 1;
         let path = segment_path(shard, number);
         let doing = "cutting its journal";
-        match ends.get(&number) {
-            Some(&(end, last_epoch)) => {
-                if end < bytes {
-                    cut.bytes += bytes - end;
-                    let op = Op::Truncate { path, len: end };
-                    run(disk, op).map_err(failed(shard, doing))?;
-                }
-                cut.segments.push((number, end));
-                cut.older.push(Segment { number, bytes: end, last_epoch });
+        if let Some(&(end, last_epoch)) = ends.get(&number) {
+            if end < bytes {
+                cut.bytes += bytes - end;
+                let op = Op::Truncate { path, len: end };
+                run(disk, op).map_err(failed(shard, doing))?;
             }
-            None => {
-                cut.bytes += bytes;
-                run(disk, Op::Remove { path }).map_err(failed(shard, doing))?;
-            }
+            cut.segments.push((number, end));
+            cut.older.push(Segment { number, bytes: end, last_epoch });
+        } else {
+            cut.bytes += bytes;
+            run(disk, Op::Remove { path }).map_err(failed(shard, doing))?;
         }
     }
     let path = shard_folder(shard);

@@ -146,8 +146,11 @@ fn run_seed(
         for _ in 0..rng.below(120) {
             let op = [rng.below(17) as u8, rng.below(256) as u8, rng.below(256) as u8];
             // No spend is undone but with its transaction, no block is in the making.
-            let op =
-                [if op[0] == 8 { 1 } else { op[0] }, op[1], op[2] + 2 * u8::from(op[2] % 4 == 0)];
+            let op = [
+                if op[0] == 8 { 1 } else { op[0] },
+                op[1],
+                op[2] + 2 * u8::from(op[2].is_multiple_of(4)),
+            ];
             if matches!(op[0], 6 | 16) {
                 durable.store().meet_all();
             }
@@ -178,7 +181,8 @@ fn run_seed(
                 // A disk that is dead says so in the health, and nothing becomes durable.
                 let _ = durable.turn();
             }
-            if disk.is_dead() {
+            // A disk that has failed takes nothing more; what was acknowledged is there.
+            if disk.is_dead() || matches!(durable.health(), Health::Failed { .. }) {
                 break;
             }
         }
@@ -277,7 +281,7 @@ fn sound(durable: &mut DurableShards, unset: bool) -> Result<(), String> {
 
 fn faults_of(seed: u64) -> Faults {
     Faults {
-        short_write: if seed % 3 == 0 { 4 } else { 0 },
+        short_write: if seed.is_multiple_of(3) { 4 } else { 0 },
         write_error: if seed % 11 == 5 { 90 } else { 0 },
         sync_error: if seed % 11 == 7 { 60 } else { 0 },
         ..Faults::default()
