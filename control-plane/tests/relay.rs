@@ -189,6 +189,13 @@ fn bytes(len: usize, seed: u64) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
+/// Mainnet's first block.
+const GENESIS: &str = "0100000000000000000000000000000000000000000000000000000000000000000000003ba3edfd7a7b12b27ac72c3e\
+    67768f617fc81bc3888a51323a9fb8aa4b1e5e4a29ab5f49ffff001d1dac2b7c0101000000010000000000000000000000000000000000000000000000\
+    000000000000000000ffffffff4d04ffff001d0104455468652054696d65732030332f4a616e2f32303039204368616e63656c6c6f72206f6e20627269\
+    6e6b206f66207365636f6e64206261696c6f757420666f722062616e6b73ffffffff0100f2052a01000000434104678afdb0fe5548271967f1a67130b7\
+    105cd6a828e03909a67962e0ea1f61deb649f6bc3f4cef38c4f35504e51ec112de5c384df7ba0b8d578a4c702b6bf11d5fac00000000";
+
 /// Two relays that know and see each other.
 fn two() -> (Relay, Relay) {
     let (mut a, mut b) = (Relay::new("a"), Relay::new("b"));
@@ -252,8 +259,9 @@ fn a_relay_in_the_middle_passes_an_object_on() {
     c.start();
     b.wait_for(&["a", "c"]);
     a.wait_for(&["b"]);
-    for (class, len) in [("opaque", 300_000), ("opaque", 10)] {
-        let object = bytes(len, len as u64);
+    let genesis = hex::decode(GENESIS).expect("hex");
+    let objects = [("opaque", bytes(300_000, 1)), ("opaque", bytes(10, 2)), ("block", genesis)];
+    for (class, object) in objects {
         let sent = a.send(&object, &["--class", class]);
         assert!(sent.status.success(), "{}", text(&sent.stderr));
         b.has(&object);

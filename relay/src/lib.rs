@@ -15,6 +15,7 @@
 //! | [`io`] | datagrams in and out: sockets with runs of packets, io_uring, the promises every backend keeps |
 //! | [`engine`] | all links and all objects together; what hosts and the simulator touch |
 //! | [`object`] | objects: cut, coded, gathered, passed on, proved |
+//! | [`tile`] | the relay inside a node: a socket and an engine on the links of the machine |
 //! | [`node`] | a relay of its own: the engine, a way to move packets, the clock |
 //! | [`link`] | one authenticated link to one peer: handshake, MAC, replay, loss, delay, pacing |
 
@@ -32,6 +33,7 @@ pub mod object;
 mod peer;
 mod plants;
 pub mod testing;
+pub mod tile;
 pub mod time;
 pub mod wire;
 

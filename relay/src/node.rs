@@ -7,10 +7,11 @@
 //! Back of the envelope at 1 Gbit/s: a packet of 1,232 bytes every 10 us, so the engine is due about every 100 us while it sends. A sleep
 //! of less than [`SPIN_US`] would oversleep (the kernel's timers have a slack of 50 us), so the loop goes round instead.
 
+use crate::compact::{HeaderStore, TxStore};
 use crate::engine::{Engine, Event, Status};
 use crate::io::{Caps, IoStats, PacketIo, RxBatch, TxBatch, TxRefused, Waker, clock};
 use crate::object::SendError;
-use crate::{Class, Found, HeaderView, Lookups, NowUs, ObjectId, PeerConfig, PeerId, TxLookup};
+use crate::{Class, Lookups, NowUs, ObjectId, PeerConfig, PeerId};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -42,29 +43,13 @@ pub fn now() -> NowUs {
     NowUs(clock::now_us())
 }
 
-/// What a relay without a node behind it knows: nothing yet of the chain or the pool, so it takes no block and resolves no short id.
-pub fn standalone() -> Lookups {
-    Lookups { txs: Box::new(Alone), headers: Box::new(Alone) }
-}
-
-struct Alone;
-
-impl TxLookup for Alone {
-    fn resolve(&mut self, _salt: [u8; 16], _ids: &[u64], _found: &mut Found<'_>) {}
-
-    fn offer(&mut self, _txid: [u8; 32], _bytes: &[u8]) {}
-}
-
-impl HeaderView for Alone {
-    fn parent_known(&self, _hash: &[u8; 32]) -> bool {
-        false
+/// What a relay without a node behind it knows: the newest transactions of bundles, up to so many bytes, and headers that meet the target
+/// of `floor_bits`.
+pub fn standalone(txs_bytes_max: usize, floor_bits: u32) -> Lookups {
+    Lookups {
+        txs: Box::new(TxStore::new(txs_bytes_max)),
+        headers: Box::new(HeaderStore::new(floor_bits)),
     }
-
-    fn required_bits(&self, _parent: &[u8; 32]) -> Option<u32> {
-        None
-    }
-
-    fn accepted(&mut self, _header: &[u8; 80]) {}
 }
 
 impl Relay {

@@ -49,6 +49,23 @@ impl Value for Backend {
     }
 }
 
+/// A compact target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bits(pub u32);
+
+impl Value for Bits {
+    const FORM: &'static str = "BITS (8 hex digits)";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let bits = u32::from_str_radix(text.trim(), 16).ok().filter(|_| text.trim().len() == 8);
+        bits.map(Self).ok_or_else(|| format!("got `{text}`, expected {}", Self::FORM))
+    }
+
+    fn show(&self) -> String {
+        format!("{:08x}", self.0)
+    }
+}
+
 macro_rules! rows {
     ($( $(#[doc = $help:literal])* $field:ident: $ty:ty = $default:literal, )*) => {
         /// All settings of a relay.
@@ -105,6 +122,11 @@ rows! {
     rate_mbit: u32 = "10000",
     /// What objects under way may take, those of all peers together.
     memory: Size = "512M",
+    /// What transactions of bundles may take that are kept to fill up blocks and subtrees from.
+    txs_memory: Size = "128M",
+    /// Compact target that a block's header must meet to be worth passing on; a relay alone cannot know the chain's own. The default is
+    /// difficulty 1; for regtest write 207fffff.
+    floor_bits: Bits = "1d00ffff",
     /// The largest object that is sent or taken.
     object_bytes_max: Size = "64M",
     /// Where received objects are written, each under its id. Left out: `inbox` in the data directory.
@@ -280,7 +302,8 @@ impl RelaySettings {
             seed: u64::from_le_bytes(*own),
             ..ObjectsConfig::default()
         };
-        Engine::new(EngineConfig { links, objects }, keys, standalone(), seed, relay::node::now())
+        let lookups = standalone(self.txs_memory.0 as usize, self.floor_bits.0);
+        Engine::new(EngineConfig { links, objects }, keys, lookups, seed, relay::node::now())
     }
 
     /// The file with the secret key.

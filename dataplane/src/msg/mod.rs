@@ -90,7 +90,7 @@ pub struct IngestHeader {
     pub block: u32,
     /// Place in the block; 0 is the coinbase.
     pub index: u32,
-    /// [`Self::TELL_ORPHAN`], else zero.
+    /// [`Self::TELL_ORPHAN`], [`Self::NO_VERDICT`], else zero.
     pub flags: u32,
 }
 
@@ -100,6 +100,9 @@ impl IngestHeader {
     /// The sender waits for the verdict and wants to hear of a missing parent: if the transaction is still an orphan after
     /// `Bounds::orphan_told_ns`, this copy ends with `MissingInput`. The transaction itself stays in the orphan pool.
     pub const TELL_ORPHAN: u32 = 1;
+    /// Nobody waits for the verdict of this copy: it is counted and not sent. For producers that shed (`bfr_validate`); a block's
+    /// copies always have verdicts.
+    pub const NO_VERDICT: u32 = 2;
 
     /// Writes the header to the front of `out`.
     pub fn write(&self, out: &mut [u8]) {

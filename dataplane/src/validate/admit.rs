@@ -77,6 +77,7 @@ impl Coordinator {
             born,
             claims: 0,
             tell_orphan: header.flags & IngestHeader::TELL_ORPHAN != 0,
+            is_quiet: header.block == 0 && header.flags & IngestHeader::NO_VERDICT != 0,
             next: NONE,
         };
         let closed = header.block != 0 && self.open_block(header.block).is_none();

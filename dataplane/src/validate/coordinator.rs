@@ -205,6 +205,7 @@ impl Coordinator {
                     born: 0,
                     claims: 0,
                     tell_orphan: false,
+                    is_quiet: false,
                     next: NONE,
                 };
                 offers
@@ -395,6 +396,9 @@ impl Coordinator {
         other: TxId,
     ) {
         self.counts.verdicts[verdict as usize] += 1;
+        if offer.is_quiet {
+            return;
+        }
         let frag = VerdictFrag {
             token: offer.token,
             source: offer.source,

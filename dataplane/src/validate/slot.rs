@@ -164,6 +164,8 @@ pub(super) struct Offer {
     pub claims: u64,
     /// Its sender wants to hear of a missing parent.
     pub tell_orphan: bool,
+    /// Its sender wants no verdict.
+    pub is_quiet: bool,
     pub next: u32,
 }
 

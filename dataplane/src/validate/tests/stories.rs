@@ -511,3 +511,19 @@ fn a_full_tile_pushes_back_and_drops_nothing() {
     }
     w.expect_clean();
 }
+
+#[test]
+fn a_copy_that_wants_no_verdict_is_decided_and_nobody_is_told() {
+    let mut w = world();
+    let a = w.coin(1, 1_000, OP_TRUE, 100);
+    let t = tx(&[a], &[900]).to_bytes();
+    let header = |flags| IngestHeader { source: 1, flags, ..IngestHeader::default() };
+    let quiet = w.offer_as(&t, header(IngestHeader::NO_VERDICT));
+    let rubbish = w.offer_as(&t[1..], header(IngestHeader::NO_VERDICT));
+    w.settle();
+    let told = w.offer_as(&t, header(0));
+    w.settle();
+    w.expect(told, TxVerdict::Known);
+    assert!(w.verdict(quiet).is_none() && w.verdict(rubbish).is_none());
+    w.expect_clean();
+}
