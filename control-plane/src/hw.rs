@@ -64,8 +64,9 @@ struct HwOptions {
     /// Cores for tiles (default: as many as fit)
     #[arg(long)]
     cores: Option<usize>,
-    /// A network card that the edge core reads from, and how many of its queues (may be repeated; the first decides the place)
-    #[arg(long = "nic", value_name = "NAME[=QUEUES]", value_parser = nic)]
+    /// A network card that the edge core reads from, how many of its queues, and the UDP port whose packets go to the first (the next
+    /// port to the next queue); may be repeated, the first decides the place
+    #[arg(long = "nic", value_name = "NAME[=QUEUES][@PORT]", value_parser = nic)]
     nics: Vec<Nic>,
     /// Size of huge pages in kB: 2048 or 1048576
     #[arg(long, default_value_t = 2048)]
@@ -99,12 +100,19 @@ struct HwOptions {
     state_dir: Option<PathBuf>,
 }
 
-/// `NAME` or `NAME=QUEUES`.
+/// `NAME[=QUEUES][@PORT]`.
 fn nic(text: &str) -> Result<Nic, String> {
-    let (name, queues) = text.rsplit_once('=').unwrap_or((text, "1"));
-    match queues.parse() {
-        Ok(queues @ 1..=4_096) if !name.is_empty() => Ok(Nic { name: name.to_owned(), queues }),
-        _ => Err(format!("got `{text}`, expected a card and 1 to 4096 queues, as in eth0=4")),
+    let (rest, port) = text.rsplit_once('@').unwrap_or((text, "0"));
+    let (name, queues) = rest.rsplit_once('=').unwrap_or((rest, "1"));
+    match (queues.parse(), port.parse::<u16>()) {
+        (Ok(queues @ 1..=4_096_u32), Ok(udp_port))
+            if !name.is_empty() && u32::from(udp_port) + queues <= 1 << 16 =>
+        {
+            Ok(Nic { name: name.to_owned(), queues, udp_port })
+        }
+        _ => Err(format!(
+            "got `{text}`, expected a card, 1 to 4096 queues and the UDP port of the first, as in eth0, eth0=4 or eth0=4@9999"
+        )),
     }
 }
 

@@ -48,4 +48,7 @@ pub struct Nic {
     pub name: String,
     /// Queues: one for each tile that reads packets.
     pub queues: u32,
+    /// UDP port of the packets that go to its first queue, the next port to the next queue, and so on; 0: no rule says so.
+    #[serde(default)]
+    pub udp_port: u16,
 }

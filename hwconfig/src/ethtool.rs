@@ -1,4 +1,4 @@
-//! Network cards over netlink: channels, rings, coalescing, offloads, the RSS table, XDP modes.
+//! Network cards over netlink: channels, rings, coalescing, offloads, the RSS table, XDP modes; and flow rules ([`crate::flows`]).
 //!
 //! In: a device and a group. Out: its attributes as words and values, the same ones a fixture holds as files. A group the
 //! driver does not have reads as an error, which the host shows as "no attributes".
@@ -9,7 +9,9 @@ use crate::netlink::{Attributes, Family, NetlinkError, attributes, text_of, u32_
 use std::collections::BTreeMap;
 
 /// The groups a device may have.
-pub const GROUPS: [&str; 5] = ["channels", "rings", "coalesce", "features", "rss"];
+pub const GROUPS: [&str; 6] = ["channels", "rings", "coalesce", "features", "rss", FLOWS];
+/// The one group that is no part of netlink.
+pub const FLOWS: &str = "ntuple";
 
 const HEADER: u16 = 1;
 const HEADER_DEV_NAME: u16 = 2;

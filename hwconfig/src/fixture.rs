@@ -45,10 +45,13 @@ pub fn write(host: &Host, key: &str, value: Option<&str>) -> Result<()> {
             }
             std::fs::write(file, format!("{value}\n"))
         }
-        Key::Netlink { device, group, attribute } => std::fs::write(
-            host.path(&format!("/netlink/{device}/{group}/{attribute}")),
-            format!("{}\n", value.unwrap_or_default()),
-        ),
+        Key::Netlink { device, group, attribute } => {
+            let file = host.path(&format!("/netlink/{device}/{group}/{attribute}"));
+            match value {
+                Some(text) => std::fs::write(file, format!("{text}\n")),
+                None => std::fs::remove_file(file),
+            }
+        }
         Key::Directory(path) => directory(&host.path(path), value.is_some()),
         Key::Mount(path) => {
             let mounts = host.path("/proc/self/mounts");

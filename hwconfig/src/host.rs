@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! /proc/..., /sys/...            a kernel file; its value is its text without the last newline
-//! netlink:DEV/GROUP/ATTR         an ethtool attribute; in a fixture the file netlink/DEV/GROUP/ATTR
+//! netlink:DEV/GROUP/ATTR         an ethtool attribute; in a fixture the file netlink/DEV/GROUP/ATTR. The group
+//!                                ntuple holds flow rules, udp4-PORT = QUEUE; a rule that is not there is absent
 //! dir:/PATH                      a directory: "present" or absent
 //! mount:/PATH                    a hugetlbfs: its page size in kB, or absent
 //! control:/CGROUP#NAME           a controller handed down to the groups below: "on" or "off"
@@ -14,7 +15,7 @@
 //! ```
 
 use crate::cpus::CpuSet;
-use crate::{ethtool, irqbalance};
+use crate::{ethtool, flows, irqbalance};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -155,8 +156,11 @@ impl Host {
         found
     }
 
-    /// All attributes of a group (`channels`, `rings`, `coalesce`, `features`, `rss`) of a device; empty where it has none.
+    /// All attributes of a group (`channels`, `rings`, `coalesce`, `features`, `rss`, `ntuple`) of a device; empty where it has none.
     pub fn netlink(&self, device: &str, group: &str) -> BTreeMap<String, String> {
+        if !self.fixture && group == ethtool::FLOWS {
+            return flows::read(device).unwrap_or_default();
+        }
         if !self.fixture {
             return ethtool::read(device, group).unwrap_or_default();
         }

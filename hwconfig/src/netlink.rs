@@ -1,8 +1,10 @@
 //! Generic netlink: requests to a family of the kernel, and its answers.
 //!
 //! In: a family's name, a command, attributes. Out: the payloads of the answers, as bytes that [`attributes`] walks. Why not the
-//! crate `ethtool`: its version 0.3 stops with a `todo!` when a feature is set, cannot set rings or coalescing, and brings an
-//! async runtime that this crate may not have. The socket calls are rustix's, so nothing here is `unsafe`.
+//! crate `ethtool`: its version 0.3 sets channels and nothing else (no command for rings and coalescing, a `todo!` for features), knows
+//! neither RSS tables nor the family netdev, drops the feature whose number is 0, and answers futures only. It reads channels, rings,
+//! coalescing and features, so a test of the control plane (`hw_second_reader`) holds what we read against what it
+//! reads. The socket calls are rustix's, so nothing here is `unsafe`.
 
 use rustix::net::netlink::{GENERIC, SocketAddrNetlink};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};

@@ -149,7 +149,8 @@ pub fn plan(host: &Inventory, cores: &[CoreDemand], page_kb: u64) -> Result<Layo
         demand.huge.push(HugePages { node, page_kb, pages: bytes.div_ceil(page_kb << 10) });
         demand.memlock_bytes += bytes;
     }
-    demand.nics = nics.into_iter().map(|(name, queues)| Nic { name, queues }).collect();
+    demand.nics =
+        nics.into_iter().map(|(name, queues)| Nic { name, queues, udp_port: 0 }).collect();
     Ok(Layout { cores: placed, kernel: host.online.minus(&tiles).minus(&idle), demand })
 }
 
@@ -242,7 +243,7 @@ mod tests {
         assert_eq!(layout.cores[1].idle.to_string(), "12");
         assert_eq!(layout.kernel.to_string(), "0-3,7-11,15");
         assert_eq!(layout.demand.huge, [HugePages { node: 1, page_kb: 2_048, pages: 5 }]);
-        assert_eq!(layout.demand.nics, [Nic { name: "fast0".to_owned(), queues: 1 }]);
+        assert_eq!(layout.demand.nics, [Nic { name: "fast0".to_owned(), queues: 1, udp_port: 0 }]);
         let json = serde_json::to_string(&layout).expect("plain data");
         assert_eq!(serde_json::from_str::<Layout>(&json).expect("our own"), layout);
     }

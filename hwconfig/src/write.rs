@@ -5,7 +5,7 @@
 
 use crate::host::{Host, Key, same_value};
 use crate::journal::{Entry, Journal, JournalError};
-use crate::{ethtool, fixture, irqbalance};
+use crate::{ethtool, fixture, flows, irqbalance};
 use std::fmt;
 use std::io::{Error, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -344,6 +344,12 @@ pub fn shell(key: &str, value: Option<&str>) -> String {
             }
             "coalesce" => format!("ethtool -C {device} {attribute} {text}"),
             "rss" => format!("ethtool -X {device} # table: {text}"),
+            ethtool::FLOWS => match attribute.split_once('-') {
+                Some((family, port)) if value.is_some() => {
+                    format!("ethtool -N {device} flow-type {family} dst-port {port} action {text}")
+                }
+                _ => format!("ethtool -N {device} delete N # the rule {attribute} of `ethtool -n`"),
+            },
             _ => format!("ethtool -K {device} {attribute} {text}"),
         },
         Key::Directory(path) => {
@@ -398,6 +404,9 @@ fn put(host: &Host, key: &str, value: Option<&str>) -> std::io::Result<()> {
     let text = value.unwrap_or_default();
     match Key::of(key) {
         Key::Kernel(path) => kernel(path, text),
+        Key::Netlink { device, group: ethtool::FLOWS, attribute } => {
+            flows::set(device, attribute, value)
+        }
         Key::Netlink { device, group, attribute } => ethtool::set(device, group, attribute, text)
             .map_err(|error| Error::other(error.to_string())),
         Key::Directory(path) if value.is_some() => std::fs::create_dir(path),
@@ -450,6 +459,9 @@ mod tests {
         assert_eq!(line("netlink:va/rings/rx", "512"), "ethtool -G va rx 512");
         assert_eq!(line("netlink:va/features/rx-gro", "off"), "ethtool -K va rx-gro off");
         assert_eq!(line("netlink:va/coalesce/adaptive-rx", "0"), "ethtool -C va adaptive-rx off");
+        let rule = "netlink:va/ntuple/udp4-9999";
+        assert_eq!(line(rule, "1"), "ethtool -N va flow-type udp4 dst-port 9999 action 1");
+        assert!(shell(rule, None).starts_with("ethtool -N va delete "));
         assert_eq!(
             line("control:/sys/fs/cgroup#cpuset", "on"),
             "echo +cpuset > /sys/fs/cgroup/cgroup.subtree_control"

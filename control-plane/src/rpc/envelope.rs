@@ -105,6 +105,12 @@ impl Fields<'_> {
                 format!("an id of {} bytes; at most {ID_BYTES_MAX} are echoed", id.len()),
             ));
         }
+        // It is written back as it came: half a surrogate pair would make an answer that nobody can read. (SV Node: Parse error.)
+        if id.iter().any(|byte| matches!(byte, b'\\' | b'e' | b'E'))
+            && serde_json::from_slice::<serde_json::Value>(&id).is_err()
+        {
+            return Err(RpcError::new(code::PARSE, "Parse error"));
+        }
         let invalid = |message: &str| Err(RpcError::new(code::INVALID_REQUEST, message));
         let mut method = match self.method.map(RawValue::get) {
             None | Some("null") => invalid("Missing method"),
@@ -257,6 +263,17 @@ mod tests {
         assert!(
             matches!(super::parse(&Bytes::from_static(b"[]"), 100), Ok(Request::Batch(c)) if c.is_empty())
         );
+    }
+
+    #[test]
+    fn an_id_that_cannot_be_read_is_not_written_back() {
+        for id in [r#""\ud83dhexe00""#, r#"["a","\udc00"]"#, "1e999"] {
+            let body = format!(r#"{{"id":{id},"method":"uptime"}}"#);
+            assert_eq!(refused(&body).0, -32700, "{id}");
+            assert_eq!(refused(&format!("[{body}]")).0, -32700, "{id}");
+        }
+        let body = r#"{"id":"\ud83d\ude00","method":"uptime"}"#;
+        assert_eq!(single(body).id, Bytes::from_static(br#""\ud83d\ude00""#));
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub use memory::HUGE_MOUNTS;
 pub use processors::CGROUP;
 
 /// The table.
-pub static STAGES: [Stage; 21] = [
+pub static STAGES: [Stage; 22] = [
     memory::HUGETLBFS,
     kernel::SYSCTL,
     memory::MEMLOCK,
@@ -26,6 +26,7 @@ pub static STAGES: [Stage; 21] = [
     processors::RCU_NOCBS,
     network::CHANNELS,
     network::RSS,
+    network::NTUPLE,
     network::RINGS,
     network::COALESCE,
     network::OFFLOADS,

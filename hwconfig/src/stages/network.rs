@@ -1,6 +1,8 @@
-//! Stages about network cards: queues, rings, coalescing, offloads, polling. All over netlink.
+//! Stages about network cards: queues, flow rules, rings, coalescing, offloads, polling. All over netlink but the rules, which have an
+//! ioctl.
 
 use crate::demand::{Demand, Nic};
+use crate::ethtool::FLOWS;
 use crate::host::Host;
 use crate::stage::{Assessment, Stage, Verdict, Words};
 use std::collections::BTreeMap;
@@ -139,9 +141,7 @@ pub const CHANNELS: Stage = Stage {
 pub const RSS: Stage = Stage {
     name: "nic-rss",
     words: Words {
-        what: "Spreads the RSS table evenly over the queues, and switches flow rules (ntuple) on where the card has them. It sets no \
-               flow rules: the kernel takes them by an ioctl only (`ethtool -N`), which code without `unsafe` cannot call, and no \
-               tile of this version reads packets.",
+        what: "Spreads the RSS table evenly over the queues, and switches flow rules (ntuple) on where the card has them.",
         why: "A table left over from more queues sends packets to queues nobody reads; one that is uneven loads one tile.",
         gain: "an even load on the tiles that read",
         risk: "Needs Linux 6.17 to set the table over netlink; an older kernel refuses, which is told and left.",
@@ -183,6 +183,40 @@ pub const RSS: Stage = Stage {
                     "flow rules choose the queue",
                     Verdict::OffIfPossible,
                 );
+            }
+            Ok(())
+        })
+    },
+};
+
+/// Flow rules.
+pub const NTUPLE: Stage = Stage {
+    name: "nic-ntuple",
+    words: Words {
+        what: "Sends the UDP port of each tile that reads packets to that tile's queue, over IPv4 and IPv6: a flow rule for each.",
+        why: "RSS spreads packets by a hash that the sender chooses; a rule sends what belongs to a tile to its queue and nothing else.",
+        gain: "a packet is read by the tile it is for, whoever sent it",
+        risk: "A card has room for some hundred rules; one that takes none for IPv6 is told and left.",
+        undo: "The rules are taken out, or get their former queue.",
+    },
+    keys: |_| Vec::new(),
+    assess: |host, demand| {
+        if demand.nics.iter().all(|nic| nic.udp_port == 0) {
+            return Assessment::nothing_asked("no UDP port is asked for");
+        }
+        each_nic(host, demand, FLOWS, false, |nic, has, found| {
+            if nic.udp_port == 0 {
+                return Ok(());
+            }
+            number(nic, has, "rules-max")?;
+            for queue in 0..nic.queues {
+                for family in ["udp4", "udp6"] {
+                    let port = u32::from(nic.udp_port) + queue;
+                    let key = format!("netlink:{}/{FLOWS}/{family}-{port}", nic.name);
+                    let why = "a tile's packets belong to its queue";
+                    let off = Verdict::OffIfPossible;
+                    found.exact_if(host, &key, &queue.to_string(), why, off);
+                }
             }
             Ok(())
         })
