@@ -74,22 +74,10 @@ impl Upper for Rude {
         _: NowUs,
     ) -> Result<(), DropReason> {
         if let Frame::Data(data) = frame {
-            let fields = DataFields {
-                flags: data.flags,
-                object: data.object,
-                object_len: data.object_len,
-                group: data.group,
-                symbol: data.symbol,
-                k: data.k,
-                code: data.code,
-                class: data.class,
-                hops_left: data.hops_left,
-                parity: data.parity,
-            };
             if self.heard.len() == 64 {
                 self.heard.remove(0);
             }
-            self.heard.push((fields, data.payload.to_vec()));
+            self.heard.push((data.fields(), data.payload.to_vec()));
         }
         Ok(())
     }

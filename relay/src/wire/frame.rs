@@ -13,8 +13,8 @@
 //! ```
 
 use super::{
-    BODY_MAX, Class, Code, HEADER_LEN, Kind, ObjectId, WireError, exact, flags, only_flags, u16_at,
-    u32_at, u64_at, zero,
+    BODY_MAX, Class, Code, DataFields, HEADER_LEN, Kind, ObjectId, WireError, exact, flags,
+    only_flags, u16_at, u32_at, u64_at, zero,
 };
 
 /// An authentic frame.
@@ -222,6 +222,24 @@ impl<'a> Frame<'a> {
             Self::Stop(stop) => stop.object,
             Self::Want(want) => want.object,
             Self::Root(root) => root.object,
+        }
+    }
+}
+
+impl Data<'_> {
+    /// Its fields without the payload, to write it again.
+    pub fn fields(&self) -> DataFields {
+        DataFields {
+            flags: self.flags,
+            object: self.object,
+            object_len: self.object_len,
+            group: self.group,
+            symbol: self.symbol,
+            k: self.k,
+            code: self.code,
+            class: self.class,
+            hops_left: self.hops_left,
+            parity: self.parity,
         }
     }
 }

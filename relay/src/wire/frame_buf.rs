@@ -136,6 +136,17 @@ impl FrameBuf {
         self.start(Kind::Close, 0, HEADER_LEN);
     }
 
+    /// Takes any bytes as header and body: for tests that play a peer without manners. The session's fields are overwritten, and
+    /// so is nothing else.
+    pub fn any(&mut self, bytes: &[u8]) {
+        let len = bytes.len().min(PACKET_MAX - TAG_LEN);
+        let out = self.start(Kind::Close, 0, len.max(HEADER_LEN));
+        out[..len].copy_from_slice(&bytes[..len]);
+        // Without a version and a type of sessions the packet would be thrown away before its tag is checked.
+        out[0] =
+            Kind::Keep.byte() & 0xf0 | (out[0] & 0x0f).clamp(Kind::Keep as u8, Kind::Root as u8);
+    }
+
     /// Header and body as far as they are written.
     pub fn written(&self) -> &[u8] {
         &self.bytes[..self.len]

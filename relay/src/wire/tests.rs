@@ -146,19 +146,7 @@ fn write_again(inside: &Inside<'_>, buf: &mut FrameBuf) {
         Inside::Keep(keep) => buf.keep(keep),
         Inside::Close => buf.close(),
         Inside::Frame(Frame::Data(data)) => {
-            let fields = DataFields {
-                flags: data.flags,
-                object: data.object,
-                object_len: data.object_len,
-                group: data.group,
-                symbol: data.symbol,
-                k: data.k,
-                code: data.code,
-                class: data.class,
-                hops_left: data.hops_left,
-                parity: data.parity,
-            };
-            buf.data(&fields, data.payload.len()).copy_from_slice(data.payload);
+            buf.data(&data.fields(), data.payload.len()).copy_from_slice(data.payload);
         }
         Inside::Frame(Frame::Nack(nack)) => {
             buf.nack(nack.object, nack.object_len, nack.entries());
