@@ -17,6 +17,7 @@
 //! | [`object`] | objects: cut, coded, gathered, passed on, proved |
 //! | [`tile`] | the relay inside a node: a socket and an engine on the links of the machine |
 //! | [`node`] | a relay of its own: the engine, a way to move packets, the clock |
+//! | [`origin`] | proofs of who made a symbol |
 //! | [`link`] | one authenticated link to one peer: handshake, MAC, replay, loss, delay, pacing |
 
 #![deny(unsafe_code)]
@@ -30,6 +31,7 @@ pub mod link;
 mod lookup;
 pub mod node;
 pub mod object;
+pub mod origin;
 mod peer;
 mod plants;
 pub mod testing;

@@ -28,6 +28,7 @@ use crate::drops::DropReason;
 use crate::link::Keys;
 use crate::lookup::Lookups;
 use crate::object::{FailReason, ObjectEvent, Objects, ObjectsConfig, SendError};
+use crate::origin::OriginKeys;
 use crate::peer::{LinkView, PeerConfig, PeerId, PeerInfo};
 use crate::time::NowUs;
 use crate::wire::{Class, Frame, FrameBuf, ObjectId, Priority};
@@ -191,6 +192,11 @@ impl Engine {
     /// `out` means that the socket is full; the datagram stays and is offered again.
     pub fn transmit(&mut self, now: NowUs, out: &mut impl FnMut(SocketAddr, &[u8]) -> bool) {
         self.links.transmit(&mut self.above, now, out);
+    }
+
+    /// Sets whose proofs of origin count, and the key that proves what is sent here.
+    pub fn set_origins(&mut self, origins: OriginKeys) {
+        self.above.objects.set_origins(origins);
     }
 
     /// Sends an object to these peers, or to all whose link is up.

@@ -242,6 +242,7 @@ mod tests {
             len as u32,
             payload.clone().into(),
             0,
+            false,
             &Hasher::new(),
         );
         (content, hash, payload)

@@ -30,9 +30,10 @@ impl Content {
         raw_len: u32,
         payload: Arc<[u8]>,
         start: usize,
+        proved: bool,
         hasher: &Hasher,
     ) -> (Self, [u8; 32]) {
-        let shape = Shape::of((HEAD_LEN + payload.len() - start) as u32, false);
+        let shape = Shape::of((HEAD_LEN + payload.len() - start) as u32, proved);
         let head = Head { hash: [0; 32], form, raw_len };
         let mut content = Self::with_head(shape, head, payload, start);
         let mut leaves = vec![[0; 32]; shape.symbols()];

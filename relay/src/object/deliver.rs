@@ -108,6 +108,7 @@ impl Objects {
         served.form = Some(head.form);
         served.is_body = is_body;
         served.prefilled = prefilled;
+        served.proofs = flight.proofs;
         served.plain = ready.clone().filter(|_| head.form == Form::Names);
         if key.from.is_none() {
             served.transfers = flight.transfers;

@@ -6,6 +6,7 @@
 use super::assembly::Assembly;
 use super::content::Content;
 use super::head::{Form, Part};
+use super::proofs::Proofs;
 use super::rows::Rows;
 use super::shape::Shape;
 use super::transfer::{Pick, Transfer};
@@ -22,7 +23,7 @@ pub const PARITY_MIN: u32 = 2;
 /// Parity that even the smallest group may have, where all of its data would be less.
 pub const PARITY_SMALL: u32 = 8;
 /// A request for repair waits at least this long after the last symbol: reordering.
-const QUIET_US_MIN: u64 = 2_000;
+pub const QUIET_US_MIN: u64 = 2_000;
 
 /// Which object; those of an untrusted peer are its own until they are proved.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -98,6 +99,8 @@ pub struct Flight {
     pub plain: Option<Arc<[u8]>>,
     /// The plain form is wanted.
     pub want: Option<Want>,
+    /// The origin's proofs, where it has them.
+    pub proofs: Option<Proofs>,
     rows: Rows,
 }
 
@@ -141,18 +144,23 @@ impl Flight {
             prefilled: 0,
             plain: None,
             want: None,
+            proofs: None,
             rows: Rows::default(),
         }
     }
 
     /// Memory that an object of this shape takes while it is gathered and passed on.
     pub fn gathering_bytes(shape: &Shape) -> usize {
-        Assembly::cost_bytes(shape) + Rows::cost_bytes(shape)
+        Assembly::cost_bytes(shape) + Rows::cost_bytes(shape) + Self::proofs_bytes(shape)
     }
 
     /// Memory that a whole object of this shape takes while it is served.
     pub fn whole_bytes(shape: &Shape) -> usize {
-        shape.padded_len() + Rows::cost_bytes(shape)
+        shape.padded_len() + Rows::cost_bytes(shape) + Self::proofs_bytes(shape)
+    }
+
+    fn proofs_bytes(shape: &Shape) -> usize {
+        if shape.is_proved() { Proofs::cost_bytes(shape) } else { 0 }
     }
 
     /// Whether all of it is here.
@@ -206,6 +214,7 @@ impl Flight {
     pub fn write(&mut self, pick: Pick, code: Rs8, out: &mut [u8]) -> bool {
         let k = self.shape.k(pick.group);
         let Pick { group, number } = pick;
+        let (out, proof) = out.split_at_mut(self.shape.symbol_len());
         let symbol = if usize::from(number) < k {
             let index = self.shape.index(group, number);
             match &self.state {
@@ -231,10 +240,35 @@ impl Flight {
                 State::Whole(_) => None,
             }
         };
-        if let Some(symbol) = symbol {
-            out.copy_from_slice(symbol);
-        }
-        symbol.is_some()
+        let Some(symbol) = symbol else { return false };
+        out.copy_from_slice(symbol);
+        let Some(proofs) = &self.proofs else { return true };
+        proofs.write(group, number, proof)
+            // A decoded group: what was not received can be proved with the whole tree.
+            || self.can_mint(group)
+                && self.prove_group(group, code, |_| None)
+                && self.proofs.as_ref().is_some_and(|proofs| proofs.write(group, number, proof))
+    }
+
+    /// Builds the tree of a group that is here; `sign` signs a root that is not known yet.
+    pub fn prove_group(
+        &mut self,
+        group: u16,
+        code: Rs8,
+        sign: impl FnOnce(&[u8; 32]) -> Option<[u8; 64]>,
+    ) -> bool {
+        let (shape, state) = (&self.shape, &self.state);
+        let Some(proofs) = &mut self.proofs else { return false };
+        let data = |i: usize| {
+            let index = shape.index(group, i as u8);
+            match state {
+                State::Gathering(assembly) => {
+                    assembly.symbol(index).expect("a decoded group has its data in place")
+                }
+                State::Whole(content) => content.symbol(index),
+            }
+        };
+        proofs.build(shape, group, code, data, sign)
     }
 
     /// When to ask for repair: after 1.2 times the time the object should have taken, and a while of silence; once a round

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `shape`, `head` | how an object is cut; its first bytes, its hash |
 //! | `content`, `assembly`, `rows` | a whole object; one in the making; parity on demand |
+//! | `proofs` | the origin's proofs of one object |
 //! | `transfer`, `flight` | one object on its way to one peer; one object with all its peers |
 //! | `gate`, `recent` | proof of work before memory; what was finished lately |
 //! | `send` | what a host's object becomes: plain, packed, or named |
@@ -22,6 +23,7 @@ mod deliver;
 mod flight;
 mod gate;
 mod head;
+mod proofs;
 mod receive;
 mod recent;
 mod report;
@@ -41,6 +43,7 @@ pub use shape::{K_LARGE, K_SMALL, PROVED_SYMBOL_LEN, SMALL_BYTES_MAX, Shape};
 use crate::compact::Salt;
 use crate::fec::{Rs8, Scratch};
 use crate::lookup::Lookups;
+use crate::origin::{OriginKeys, RootOf, Roots, parity_below};
 use crate::peer::{LinkView, PeerId, PeerInfo};
 use crate::time::NowUs;
 use crate::wire::{Code, DataFields, FrameBuf, NackEntry, ObjectId, Priority, flags};
@@ -104,6 +107,11 @@ pub const WARM_AFTER_US: u64 = 500_000;
 /// A peer that was asked for a plain form is asked again, so often.
 pub const WANTS_MAX: u8 = 8;
 
+/// Signatures by nobody we know that are checked for one peer in [`STRANGE_ROOTS_US`]: 5 ms of work.
+pub const STRANGE_ROOTS_MAX: u32 = 100;
+/// See [`STRANGE_ROOTS_MAX`].
+pub const STRANGE_ROOTS_US: u64 = 1_000_000;
+
 /// What a `WANT` asks for, or says.
 pub mod want {
     /// The plain form of a subtree or block, please.
@@ -143,6 +151,8 @@ struct Peer {
     incomplete: usize,
     /// Share of the symbols of blocks that it did not know lately.
     miss: f32,
+    /// Roots by nobody we know, counted since then.
+    strange_roots: (NowUs, u32),
 }
 
 /// All objects in flight, and all peers they come from and go to.
@@ -162,6 +172,8 @@ pub struct Objects {
     due: NowUs,
     /// When to make an index, and for which salt.
     warm: Option<(NowUs, Salt)>,
+    origins: OriginKeys,
+    roots: Roots,
 }
 
 impl Objects {
@@ -181,7 +193,14 @@ impl Objects {
             counts: ObjectCounts::default(),
             due: NowUs::NEVER,
             warm: None,
+            origins: OriginKeys::default(),
+            roots: Roots::default(),
         }
+    }
+
+    /// Sets whose proofs count, and the key that proves what our host sends.
+    pub fn set_origins(&mut self, origins: OriginKeys) {
+        self.origins = origins;
     }
 
     /// Numbers for status and metrics.
@@ -209,6 +228,7 @@ impl Objects {
             bytes: 0,
             incomplete: 0,
             miss: MISS_AT_FIRST,
+            strange_roots: (now, 0),
         });
         let keys: Vec<Key> =
             self.flights.keys().copied().filter(|key| key.from.is_none()).collect();
@@ -321,6 +341,10 @@ impl Objects {
                 continue;
             }
             let pick = transfer.next(&shape);
+            let root = pick.filter(|pick| transfer.root_due(pick.group));
+            if let Some(symbol) = root {
+                transfer.hold_back(symbol);
+            }
             let (more, parity) = (transfer.has_work(), transfer.parity());
             if !more || pick.is_none() {
                 queue.pop_front();
@@ -329,9 +353,29 @@ impl Objects {
                     self.due = self.due.min(transfer.probe);
                 }
             }
+            if let Some(symbol) = root {
+                let k = shape.k(symbol.group);
+                let what = RootOf {
+                    object: key.id,
+                    object_len: shape.object_len(),
+                    group: symbol.group,
+                    leaves: (k + parity_below(k)) as u8,
+                };
+                let known = flight.proofs.as_ref().is_some_and(|proofs| proofs.has(what.group));
+                if !known {
+                    flight
+                        .prove_group(what.group, self.code, |root| self.origins.sign(&what, root));
+                }
+                let signed = flight.proofs.as_ref().and_then(|proofs| proofs.root(what.group));
+                let Some(signed) = signed else { continue };
+                let RootOf { object, object_len, group, leaves } = what;
+                frame.root(object, object_len, group, leaves, &signed.root, &signed.signature);
+                return Some(urgency);
+            }
             let (Some(pick), Some(hops_left)) = (pick, hops) else { continue };
             let fields = DataFields {
-                flags: if more { 0 } else { flags::LAST }
+                flags: if shape.is_proved() { flags::ORIGIN_PROOF } else { 0 }
+                    | if more { 0 } else { flags::LAST }
                     | if whole { flags::HAVE_ALL } else { 0 }
                     | if urgency == Priority::Low { flags::LOWPRIO } else { 0 },
                 object: key.id,
@@ -347,7 +391,8 @@ impl Objects {
             if whole {
                 flight.last = now;
             }
-            if !flight.write(pick, self.code, frame.data(&fields, shape.symbol_len())) {
+            let len = shape.symbol_len() + shape.proof_len(pick.group);
+            if !flight.write(pick, self.code, frame.data(&fields, len)) {
                 continue;
             }
             self.counts.symbols_sent += 1;

@@ -4,17 +4,21 @@
 //! that can refuse stands before the first allocation.
 
 use super::assembly::{Assembly, Put};
-use super::flight::{Flight, Key, State, urgency};
+use super::flight::{Flight, Key, QUIET_US_MIN, State, urgency};
 use super::gate::{Gate, HEADER_OBJECT_LEN};
 use super::head::{Form, HEAD_LEN, Part};
+use super::proofs::Proofs;
 use super::send::Cargo;
 use super::shape::Shape;
 use super::transfer::Transfer;
-use super::{Control, FailReason, ObjectEvent, Objects, wake, want};
+use super::{
+    Control, FailReason, ObjectEvent, Objects, STRANGE_ROOTS_MAX, STRANGE_ROOTS_US, wake, want,
+};
 use crate::drops::DropReason;
+use crate::origin::{ROOT_ID_LEN, RootOf, SignedRoot, Tree, parity_below};
 use crate::peer::{LinkView, PeerId};
 use crate::time::NowUs;
-use crate::wire::{Class, Code, Data, Frame, Nack, ObjectId, Stop, Want, flags};
+use crate::wire::{Class, Code, Data, Frame, Nack, ObjectId, Root, Stop, Want, flags};
 
 impl Objects {
     /// Takes an authenticated frame.
@@ -33,7 +37,7 @@ impl Objects {
             Frame::Nack(nack) => self.on_nack(peer, nack, links, now),
             Frame::Stop(stop) => self.on_stop(peer, stop, now),
             Frame::Want(want) => self.on_want(peer, want, links, now),
-            Frame::Root(_) => Err(DropReason::ObjectUnknown),
+            Frame::Root(root) => self.on_root(peer, root, now),
         }
     }
 
@@ -45,11 +49,19 @@ impl Objects {
         now: NowUs,
     ) -> Result<(), DropReason> {
         let trusted = self.peer(peer).is_some_and(|peer| peer.info.trusted);
-        let key = Key { id: data.object, class: data.class, from: (!trusted).then_some(peer) };
         let shape = Shape::of_packet(data).ok_or(DropReason::ShapeWrong)?;
-        if data.code != Code::Rs8 || data.payload.len() != shape.symbol_len() {
+        let proof_len = shape.proof_len(data.group);
+        let last = shape.k(data.group) + shape.parity_max(data.group);
+        if data.code != Code::Rs8
+            || data.payload.len() != shape.symbol_len() + proof_len
+            || usize::from(data.symbol) >= last
+        {
             return Err(DropReason::ShapeWrong);
         }
+        let (symbol, proof) = data.payload.split_at(shape.symbol_len());
+        // What carries the origin's proof may come from anybody.
+        let free = trusted || shape.is_proved();
+        let key = Key { id: data.object, class: data.class, from: (!free).then_some(peer) };
         if self.is_finished(peer, key, &shape, data, now) {
             self.counts.symbols_useless += 1;
             return Err(DropReason::ObjectDone);
@@ -61,16 +73,32 @@ impl Objects {
             }
             Some(flight) if flight.shape != shape => return Err(DropReason::ShapeDiffers),
             Some(_) => {}
-            None => self.begin(peer, key, &shape, data, links, now)?,
+            None => {
+                if shape.is_proved() {
+                    self.check_proof(&shape, data, symbol, proof)?;
+                }
+                self.begin(peer, key, &shape, data, links, now)?;
+            }
         }
         let Some(flight) = self.flights.get_mut(&key) else {
             // A block's symbol that waits for its header.
             return Ok(());
         };
+        if let Some(proofs) = &mut flight.proofs {
+            if !proofs.has(data.group) {
+                let what = root_of(&shape, data);
+                let root = self.roots.get(&what).ok_or(DropReason::ObjectUnknown)?;
+                proofs.expect(data.group, usize::from(what.leaves), root);
+            }
+            let way = proof.get(ROOT_ID_LEN..).unwrap_or_default();
+            if !proofs.proves(data.group, data.symbol, symbol, way) {
+                return Err(DropReason::OriginWrong);
+            }
+        }
         let State::Gathering(assembly) = &mut flight.state else {
             return Err(DropReason::ObjectDone);
         };
-        let put = assembly.put(data.group, data.symbol, data.payload, self.code, &mut self.scratch);
+        let put = assembly.put(data.group, data.symbol, symbol, self.code, &mut self.scratch);
         let whole = assembly.is_whole();
         if let Some(transfer) = flight.transfer(peer) {
             transfer.credit(data.group, data.symbol);
@@ -86,7 +114,7 @@ impl Objects {
         flight.parity_hint = flight.parity_hint.max(data.parity.min(255));
         flight.note_source(peer, now);
         flight.hops = flight.hops.max(data.hops_left.checked_sub(1));
-        if trusted && flight.hops.is_some() {
+        if free && flight.hops.is_some() {
             for transfer in &mut flight.transfers {
                 if put == Put::Decoded {
                     transfer.offer_group(data.group);
@@ -98,7 +126,10 @@ impl Objects {
         if whole {
             return self.complete(key, links, now);
         }
-        if let Some(due) = self.flights.get(&key).and_then(|flight| flight.nack_due(links)) {
+        // Nothing is due sooner than this, so what is due by then finds this object, too.
+        if self.due > now + QUIET_US_MIN
+            && let Some(due) = self.flights.get(&key).and_then(|flight| flight.nack_due(links))
+        {
             self.due = self.due.min(due);
         }
         Ok(())
@@ -134,6 +165,55 @@ impl Objects {
         }
         self.answer(peer, flags::HAVE_ALL, key.id, len, now);
         true
+    }
+
+    /// Checks the proof of the first symbol of an object, before there is an object.
+    fn check_proof(
+        &self,
+        shape: &Shape,
+        data: &Data<'_>,
+        symbol: &[u8],
+        proof: &[u8],
+    ) -> Result<(), DropReason> {
+        let what = root_of(shape, data);
+        let signed = self.roots.get(&what).ok_or(DropReason::ObjectUnknown)?;
+        let mut tree = Tree::of_root(signed.root, usize::from(what.leaves));
+        match tree.proves(data.symbol, symbol, &proof[ROOT_ID_LEN..]) {
+            true => Ok(()),
+            false => Err(DropReason::OriginWrong),
+        }
+    }
+
+    /// Takes the signed root of a group, if an origin that counts has signed it.
+    fn on_root(&mut self, peer: PeerId, root: &Root<'_>, now: NowUs) -> Result<(), DropReason> {
+        let what = RootOf {
+            object: root.object,
+            object_len: root.object_len,
+            group: root.group,
+            leaves: root.leaves,
+        };
+        if root.leaves < 2 {
+            return Err(DropReason::FrameMalformed);
+        }
+        if self.roots.get(&what).is_some_and(|known| known.root == *root.root) {
+            return Err(DropReason::SymbolKnown);
+        }
+        let account = self.peer(peer).expect("frames come from known peers");
+        if now.since(account.strange_roots.0) >= STRANGE_ROOTS_US {
+            account.strange_roots = (now, 0);
+        }
+        if account.strange_roots.1 >= STRANGE_ROOTS_MAX {
+            return Err(DropReason::ObjectUnknown);
+        }
+        if !self.origins.is_signed(&what, root.root, root.signature) {
+            // An honest peer passes on what origins made that do not count here.
+            let account = self.peer(peer).expect("frames come from known peers");
+            account.strange_roots.1 += 1;
+            self.answer(peer, flags::REFUSED, root.object, root.object_len, now);
+            return Err(DropReason::ObjectUnknown);
+        }
+        self.roots.add(what, SignedRoot { root: *root.root, signature: *root.signature });
+        Ok(())
     }
 
     /// Says something about an object to a peer, unless it was said a moment ago.
@@ -217,6 +297,7 @@ impl Objects {
         flight.first_from = Some(peer);
         flight.urgency = urgency(key.class, part);
         flight.is_body = part == Part::Body;
+        flight.proofs = shape.is_proved().then(|| Proofs::new(shape.groups()));
         if key.from.is_none() && flight.hops.is_some() {
             let up: Vec<PeerId> = links.up().map(|(peer, _)| peer).collect();
             Self::join(&mut self.peers, &self.recent, key, &mut flight, &up, &config, links);
@@ -354,6 +435,7 @@ impl Objects {
             // Whoever else lacks it asks for itself.
             hops: 0,
             to_all: false,
+            proved: false,
         };
         match self.launch(cargo, &[peer], links, now) {
             Ok(_) => Ok(()),
@@ -411,5 +493,16 @@ impl Objects {
     pub(super) fn keys_of(&self, id: ObjectId) -> impl Iterator<Item = Key> + '_ {
         let first = Key { id, class: Class::Header, from: None };
         self.flights.range(first..).map(|(key, _)| *key).take_while(move |key| key.id == id)
+    }
+}
+
+/// Which root a symbol is below.
+fn root_of(shape: &Shape, data: &Data<'_>) -> RootOf {
+    let k = shape.k(data.group);
+    RootOf {
+        object: data.object,
+        object_len: data.object_len,
+        group: data.group,
+        leaves: (k + parity_below(k)) as u8,
     }
 }

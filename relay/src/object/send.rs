@@ -6,6 +6,7 @@
 use super::content::Content;
 use super::flight::{Flight, Key, State, urgency};
 use super::head::{Form, Part};
+use super::proofs::Proofs;
 use super::recent::Recent;
 use super::transfer::Transfer;
 use super::{
@@ -39,6 +40,8 @@ pub(super) struct Cargo {
     pub hops: u8,
     /// Meant for every peer, later ones too.
     pub to_all: bool,
+    /// Its symbols carry our proof.
+    pub proved: bool,
 }
 
 impl Cargo {
@@ -55,6 +58,7 @@ impl Cargo {
             plain: None,
             hops,
             to_all,
+            proved: false,
         }
     }
 }
@@ -122,6 +126,7 @@ impl Objects {
             }
             Class::Opaque => {}
         }
+        cargo.proved = self.origins.signs();
         self.launch(cargo, &peers, links, now)
     }
 
@@ -157,6 +162,7 @@ impl Objects {
             false => None,
         };
         let Some((mut sketch, body)) = sketch else {
+            cargo.proved = self.origins.signs();
             return self.launch(cargo, peers, links, now);
         };
         let (body_content, hash) = Content::cut(
@@ -165,6 +171,7 @@ impl Objects {
             body.len() as u32,
             cargo.bytes.clone(),
             body.start,
+            false,
             &self.hasher,
         );
         block::set_body_hash(&mut sketch, &hash);
@@ -203,6 +210,7 @@ impl Objects {
             cargo.raw_len as u32,
             cargo.bytes.clone(),
             cargo.start,
+            cargo.proved,
             &self.hasher,
         );
         self.launch_content(cargo, content, hash, peers, links, now)
@@ -232,6 +240,7 @@ impl Objects {
             return Ok(id);
         }
         let shape = *content.shape();
+        debug_assert!(!shape.is_proved() || self.origins.signs(), "a proof without a key");
         let cost = Flight::whole_bytes(&shape);
         if !self.make_room(cost, now) {
             let (objects, bytes) = (self.flights.len(), self.counts.bytes);
@@ -245,6 +254,7 @@ impl Objects {
         flight.form = Some(form);
         flight.is_body = part == Part::Body;
         flight.plain = plain;
+        flight.proofs = shape.is_proved().then(|| Proofs::new(shape.groups()));
         self.recent.finish(id, class, shape.object_len());
         Self::join(&mut self.peers, &self.recent, key, &mut flight, peers, &self.config, links);
         self.counts.bytes += cost;
@@ -287,6 +297,7 @@ impl Objects {
             let parity = Flight::parity_for(&flight.shape, loss);
             let seed = config.seed ^ key.id.0;
             let mut transfer = Transfer::new(*peer, &flight.shape, parity, seed);
+            transfer.roots_for(loss);
             let miss = peers[peer.index()].as_ref().map_or(1.0, |peer| peer.miss);
             if flight.is_body && miss <= MISS_COMPACT_MAX {
                 transfer.parity_first(Flight::parity_first_for(&flight.shape, miss, loss));

@@ -3,6 +3,7 @@
 //! In: a length, a group size, a symbol size. Out: where symbol i lies. Symbol i belongs to group i mod G, so that
 //! neighbours on the wire are in different groups and a burst of losses is shared by all of them.
 
+use crate::origin::{parity_below, proof_len};
 use crate::wire::{Data, SYMBOL_LEN, flags};
 
 /// Bytes of a symbol that carries the origin's proof beside it.
@@ -21,12 +22,14 @@ pub struct Shape {
     symbol_len: u16,
     symbols: u32,
     groups: u32,
+    proved: bool,
 }
 
 impl Shape {
     /// The shape a sender gives to an object of `len` bytes.
     pub fn of(len: u32, proved: bool) -> Self {
         let k = if len <= SMALL_BYTES_MAX { K_SMALL } else { K_LARGE };
+        let proved = proved && len as usize > PROVED_SYMBOL_LEN;
         Self::with(len, k, proved).expect("64 MB are fewer than 65,536 groups")
     }
 
@@ -41,12 +44,28 @@ impl Shape {
     fn with(len: u32, k: u8, proved: bool) -> Option<Self> {
         let full = if proved { PROVED_SYMBOL_LEN } else { SYMBOL_LEN };
         let symbol_len = full.min(len as usize) as u16;
-        if symbol_len == 0 || k == 0 {
+        if symbol_len == 0 || k == 0 || proved && len as usize <= full {
             return None;
         }
         let symbols = len.div_ceil(u32::from(symbol_len));
         let groups = symbols.div_ceil(u32::from(k));
-        (groups <= 1 << 16).then_some(Self { len, symbol_len, symbols, groups })
+        (groups <= 1 << 16).then_some(Self { len, symbol_len, symbols, groups, proved })
+    }
+
+    /// Whether each symbol carries the origin's proof; only objects of several symbols do.
+    pub fn is_proved(&self) -> bool {
+        self.proved
+    }
+
+    /// Bytes beside the symbols of this group.
+    pub fn proof_len(&self, group: u16) -> usize {
+        if self.proved { proof_len(self.k(group)) } else { 0 }
+    }
+
+    /// Parity symbols that this group can have.
+    pub fn parity_max(&self, group: u16) -> usize {
+        let k = self.k(group);
+        if self.proved { parity_below(k) } else { 256 - k }
     }
 
     /// Bytes of the object.
@@ -119,7 +138,7 @@ mod tests {
             len in 1u32..20_000_000, proved: bool,
         ) {
             let shape = Shape::of(len, proved);
-            prop_assert_eq!(Shape::with(len, shape.k_max(), proved), Some(shape));
+            prop_assert_eq!(Shape::with(len, shape.k_max(), shape.is_proved()), Some(shape));
             let sum: usize = (0..shape.groups()).map(|group| shape.k(group as u16)).sum();
             prop_assert_eq!(sum, shape.symbols());
             let limit = if len <= SMALL_BYTES_MAX { K_SMALL } else { K_LARGE };

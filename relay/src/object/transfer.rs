@@ -57,6 +57,11 @@ pub struct Transfer {
     first: Option<u16>,
     /// Groups that have got those.
     later: VecDeque<u16>,
+    /// Signed roots sent of each group, and how many each gets; empty where there are no proofs.
+    roots: Vec<u8>,
+    roots_each: u8,
+    /// A symbol whose root goes first.
+    held_back: Option<Pick>,
     stopped: bool,
     nacks: u8,
     repaired: usize,
@@ -105,6 +110,9 @@ impl Transfer {
             fill: VecDeque::new(),
             first: None,
             later: VecDeque::new(),
+            roots: if shape.is_proved() { vec![0; shape.groups()] } else { Vec::new() },
+            roots_each: 2,
+            held_back: None,
             stopped: false,
             nacks: 0,
             repaired: 0,
@@ -122,6 +130,29 @@ impl Transfer {
     /// Parity symbols a group gets.
     pub fn parity(&self) -> u16 {
         self.parity
+    }
+
+    /// Sends each root so often that one arrives, but for one object in a thousand.
+    pub fn roots_for(&mut self, loss: f32) {
+        let all_lost = 1e-3 / self.groups.len() as f32;
+        let copies = all_lost.ln() / loss.clamp(0.001, 0.5).ln();
+        self.roots_each = (copies.ceil() as u8).clamp(2, 8);
+    }
+
+    /// Whether the root of this group goes before its next symbol; it counts as sent then.
+    pub fn root_due(&mut self, group: u16) -> bool {
+        match self.roots.get_mut(usize::from(group)) {
+            Some(sent) if *sent < self.roots_each => {
+                *sent += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Gives a symbol back; it is the next one.
+    pub fn hold_back(&mut self, pick: Pick) {
+        self.held_back = Some(pick);
     }
 
     /// Sends so many symbols of each group first: the peer is expected to lack no more. Again with more: it lacks more.
@@ -185,6 +216,7 @@ impl Transfer {
         self.stripe = None;
         self.fill.clear();
         self.later.clear();
+        self.held_back = None;
         self.probe = NowUs::NEVER;
     }
 
@@ -223,6 +255,10 @@ impl Transfer {
             return;
         }
         self.repaired += symbols;
+        if let Some(sent) = self.roots.get_mut(usize::from(group)) {
+            // Perhaps it is the root that it lacks.
+            *sent = (*sent).min(self.roots_each - 1);
+        }
         match self.repair.iter_mut().find(|(at, _)| *at == group) {
             Some((_, count)) => *count = (*count).max(symbols as u16),
             None => self.repair.push_back((group, symbols as u16)),
@@ -243,7 +279,8 @@ impl Transfer {
 
     /// Whether there is something to send that the peer waits for.
     pub fn is_urgent(&self) -> bool {
-        !self.repair.is_empty()
+        self.held_back.is_some()
+            || !self.repair.is_empty()
             || !self.forward.is_empty()
             || !self.fill.is_empty()
             || self.first.is_none() && self.stripe.is_some()
@@ -251,6 +288,9 @@ impl Transfer {
 
     /// The next symbol to send; it counts as held from now on.
     pub fn next(&mut self, shape: &Shape) -> Option<Pick> {
+        if let Some(pick) = self.held_back.take() {
+            return Some(pick);
+        }
         let pick = self.pick(shape)?;
         self.credit(pick.group, pick.number);
         Some(pick)
@@ -308,7 +348,7 @@ impl Transfer {
     /// A parity symbol the peer does not have; after all there are, the first one again.
     fn mint(&mut self, shape: &Shape, group: u16) -> Pick {
         let k = shape.k(group);
-        let rows = 256 - k;
+        let rows = shape.parity_max(group);
         let start = self.range * rows / ROW_RANGES;
         for _ in 0..rows {
             let held = &mut self.groups[usize::from(group)];

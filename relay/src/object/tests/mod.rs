@@ -3,5 +3,6 @@
 mod chaos;
 mod compact;
 mod gates;
+mod origins;
 mod pipe;
 mod stories;
