@@ -249,6 +249,33 @@ fn a_file_of_a_megabyte_moves_and_the_sender_is_told_after_how_long() {
 }
 
 #[test]
+fn relays_with_different_backends_understand_each_other() {
+    let (mut a, mut b) = (Relay::new("a"), Relay::new("b"));
+    a.head += "backend = \"uring\"\n";
+    b.head += "runs = false\n";
+    a.peers(&[&b]);
+    a.start();
+    b.peers(&[&a]);
+    b.start();
+    a.wait_for(&["b"]);
+    for (n, (from, to)) in [(&a, &b), (&b, &a)].into_iter().enumerate() {
+        let object = bytes(400_000, 11 + n as u64);
+        let sent = from.send(&object, &["--wait"]);
+        assert!(sent.status.success(), "{}\n{}", text(&sent.stderr), from.log());
+        to.has(&object);
+    }
+    let status = a.status();
+    // Where io_uring is forbidden the log says so.
+    let is_told = a.log().contains("io_uring is not to be had here");
+    assert!(status["backend"] == "uring" || is_told, "{status}\n{}", a.log());
+    assert_eq!(b.status()["mode"], "plain");
+    let at = a.listens().expect("it listens");
+    let (code, _) = a.end("-TERM");
+    assert_eq!(code, Some(0), "{}", a.log());
+    drop(UdpSocket::bind(at).expect("the port is free again"));
+}
+
+#[test]
 fn a_relay_in_the_middle_passes_an_object_on() {
     let (mut a, mut b, mut c) = (Relay::new("a"), Relay::new("b"), Relay::new("c"));
     b.peers(&[&a, &c]);

@@ -157,7 +157,7 @@ const NOT_YET: [(&str, &str); 14] = [
 ];
 
 /// Whether Kubernetes made this variable of a Service whose name starts with `metanode-`.
-fn is_service_link(name: &str, value: &str) -> bool {
+pub(crate) fn is_service_link(name: &str, value: &str) -> bool {
     name.ends_with("_SERVICE_HOST")
         || name.contains("_SERVICE_PORT")
         || (name.contains("_PORT") && (value.starts_with("tcp://") || value.starts_with("udp://")))

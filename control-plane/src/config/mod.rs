@@ -16,8 +16,8 @@ pub mod value;
 
 pub use command::{ConfigArgs, main};
 pub use flags::Flags;
-pub(crate) use layers::nearest;
 pub use layers::{ConfigError, ConfigErrors, Loaded, Origin};
+pub(crate) use layers::{is_service_link, nearest};
 pub use settings::{Config, SETTINGS, Setting};
 
 /// What every variable starts with.

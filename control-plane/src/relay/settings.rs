@@ -7,7 +7,7 @@
 //! `metanode relay config` prints the commented file, which is the manual.
 
 use crate::config::value::{Levels, LogFormat, Size, Value};
-use crate::config::{nearest, secret};
+use crate::config::{is_service_link, nearest, secret};
 use relay::PeerConfig;
 use relay::engine::{Engine, EngineConfig, LinksConfig};
 use relay::io::{Backend, IoOptions};
@@ -217,8 +217,8 @@ impl RelaySettings {
     }
 
     fn variable(&mut self, name: &str, value: &str, errors: &mut Vec<String>) {
-        // Empty is unset, as compose files write it.
-        if value.is_empty() || name == FILE_VARIABLE {
+        // Empty is unset, as compose files write it; and Kubernetes makes variables of a Service called `metanode-bfr`.
+        if value.is_empty() || name == FILE_VARIABLE || is_service_link(name, value) {
             return;
         }
         if name == PEERS_VARIABLE {
@@ -440,6 +440,8 @@ mod tests {
         let peer = &settings.peers[0];
         assert_eq!((peer.name.as_str(), peer.trusted, peer.rate_mbit), ("b", true, 1_000));
         assert_eq!((peer.public_key[0], peer.public_key[31]), (0, 0xff));
+        let link = ("METANODE_BFR_PORT_9333_UDP", "udp://10.0.0.1:9333");
+        assert!(read(&text, &[link]).is_ok(), "what Kubernetes makes of a Service is no setting");
         let inline = format!("[{{name = \"c\", public_key = \"{KEY}\"}}]");
         let settings = read(&text, &[("METANODE_BFR_PEERS", &inline)]).expect("sound");
         assert_eq!(settings.peers.len(), 1, "the variable stands for all peers");
