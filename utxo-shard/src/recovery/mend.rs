@@ -239,11 +239,13 @@ impl Mender<'_> {
                 EvictStep::Unknown => {
                     path.pop();
                 }
-                EvictStep::Held { .. } | EvictStep::Mined => {
+                // A block has it by now: it stays, as where nothing had crashed.
+                EvictStep::Mined => return Ok(()),
+                EvictStep::Held { .. } => {
                     return Err(RecoverError::Contradiction {
                         shard: home as u16,
                         epoch: self.shards[home].epoch().number,
-                        what: "a transaction to be evicted that is mined, or held",
+                        what: "an output of a transaction to be evicted that is held",
                     });
                 }
             }

@@ -228,10 +228,20 @@ struct Survey {
     /// Epochs up to here were complete everywhere, as its frames say.
     known: u64,
     first_epoch: Option<u64>,
-    /// Epoch, place and end of each frame, and the incarnation it is of.
-    frames: Vec<(u64, u64, FrameAt, u32)>,
+    frames: Vec<Found>,
     stops: Vec<Stop>,
     stale: u64,
+}
+
+/// A frame that counts.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    epoch: u64,
+    /// The newest epoch that ends with it, or its own.
+    last_epoch: u64,
+    place: u64,
+    at: FrameAt,
+    incarnation: u32,
 }
 
 /// What is left of one shard's journal.
@@ -371,7 +381,7 @@ impl Folder {
     /// The manifest of a new incarnation, in which of the last one everything up to `complete` counts.
     fn begin_incarnation(&mut self, complete: u64, surveys: &[Survey]) -> Result<(), RecoverError> {
         let frames = surveys.iter().flat_map(|survey| &survey.frames);
-        let alive: BTreeSet<u32> = frames.map(|frame| frame.3).collect();
+        let alive: BTreeSet<u32> = frames.map(|frame| frame.incarnation).collect();
         let mut cuts = self.manifest.cuts.0.clone();
         cuts.retain(|cut| alive.contains(&cut.0));
         if self.manifest.incarnation > 0 {
@@ -494,7 +504,13 @@ impl Ground {
             survey.closed = survey.closed.max(closes);
             survey.first_epoch.get_or_insert(head.epoch);
             survey.known = survey.known.max(head.complete);
-            survey.frames.push((head.epoch, head.place, at, head.incarnation));
+            survey.frames.push(Found {
+                epoch: head.epoch,
+                last_epoch: closes.max(head.epoch),
+                place: head.place,
+                at,
+                incarnation: head.incarnation,
+            });
         }
         survey.stops = std::mem::take(&mut frames.stops);
         survey.stale = frames.stale;
@@ -660,10 +676,10 @@ fn cut(
     complete: u64,
 ) -> Result<Cut, RecoverError> {
     let mut cut = Cut { next_segment: 1, next_place: 1, ..Cut::default() };
-    let kept = survey.frames.iter().take_while(|frame| frame.0 <= complete);
+    let kept = survey.frames.iter().take_while(|frame| frame.epoch <= complete);
     let mut ends: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
-    for &(epoch, place, at, _) in kept {
-        ends.insert(at.segment, (at.at + at.bytes, epoch));
+    for &Found { last_epoch, place, at, .. } in kept {
+        ends.insert(at.segment, (at.at + at.bytes, last_epoch.min(complete)));
         cut.next_place = place + 1;
     }
     for &(number, bytes) in &survey.segments {
