@@ -37,6 +37,8 @@ const TXS_PER_TURN: usize = 256;
 const SEEN_MAX: usize = 1 << 17;
 /// Events taken from the engine in one turn.
 const EVENTS_PER_TURN: usize = 64;
+/// How old the numbers of the engine may be: asking for them walks over all peers.
+const STATUS_EVERY_NS: Ns = 100_000_000;
 /// The core stays awake while the engine is due within this.
 const AWAKE_US: u64 = 1_000;
 
@@ -126,6 +128,7 @@ pub struct Bfr {
     held: Option<(Class, Arc<[u8]>, PeerId)>,
     counts: [u64; BfrCount::DEFS.len()],
     peers_up: u64,
+    status_due: Ns,
 }
 
 impl std::fmt::Debug for Bfr {
@@ -168,6 +171,7 @@ impl Bfr {
             held: None,
             counts: [0; BfrCount::DEFS.len()],
             peers_up: 0,
+            status_due: 0,
         }
     }
 
@@ -349,8 +353,11 @@ impl Tile for Bfr {
     const COUNTERS: &'static [CounterDef] = BfrCount::DEFS;
 
     fn housekeeping(&mut self, house: &mut House<'_>) {
-        let status = self.engine.status(us(house.now()));
-        self.counts[BfrCount::Drops as usize] = status.drops.values().sum();
+        if house.now() >= self.status_due {
+            self.status_due = house.now() + STATUS_EVERY_NS;
+            let status = self.engine.status(us(house.now()));
+            self.counts[BfrCount::Drops as usize] = status.drops.values().sum();
+        }
         self.counts[BfrCount::PeersUp as usize] = self.peers_up;
         for (counter, value) in self.counts.iter().enumerate() {
             house.set(counter, *value);

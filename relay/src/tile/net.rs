@@ -17,6 +17,8 @@ use std::net::SocketAddr;
 
 /// How long the core stays awake after a packet.
 pub const AWAKE_NS: Ns = 20_000_000;
+/// How old the socket's numbers may be: asking for them is a system call.
+const STATS_EVERY_NS: Ns = 10_000_000;
 /// Packets taken from `bfr_net` in one turn: what a batch holds, about.
 const PACKETS_PER_TURN: u32 = 192;
 
@@ -52,6 +54,7 @@ pub struct Net {
     out: Out,
     is_full: bool,
     awake_until: Ns,
+    stats_due: Ns,
     errors: u64,
 }
 
@@ -65,7 +68,7 @@ impl Net {
     /// Around an open socket; `out` is `net_bfr`.
     pub fn new(io: Box<dyn PacketIo>, out: Out) -> Self {
         let (rx, tx) = (RxBatch::new(), TxBatch::new());
-        Self { io, rx, tx, out, is_full: false, awake_until: 0, errors: 0 }
+        Self { io, rx, tx, out, is_full: false, awake_until: 0, stats_due: 0, errors: 0 }
     }
 
     /// Where packets arrive.
@@ -96,6 +99,10 @@ impl Tile for Net {
     const COUNTERS: &'static [CounterDef] = NetCount::DEFS;
 
     fn housekeeping(&mut self, house: &mut House<'_>) {
+        if house.now() < self.stats_due {
+            return;
+        }
+        self.stats_due = house.now() + STATS_EVERY_NS;
         let stats = self.io.stats();
         for (counter, value) in [
             (NetCount::Received, stats.rx_packets),

@@ -8,6 +8,7 @@ use crate::link::Keys;
 use crate::testing::open_lookups;
 use crate::{Class, NowUs, PeerConfig};
 use consensus::hash::{MerkleHash, TxId};
+use dataplane::metrics::Metrics;
 use dataplane::msg::pack_control::Record;
 use dataplane::msg::pack_store::{SubtreeFrag, SubtreeLeaf};
 use dataplane::msg::{Accepted, AcceptedKind, Epoch, IngestHeader};
@@ -34,6 +35,7 @@ struct Node {
     txs: Vec<(u32, Vec<u8>)>,
     /// Objects that reached the chain.
     objects: Vec<(Class, Vec<u8>)>,
+    metrics: Metrics,
     reads: bool,
     published: u64,
 }
@@ -90,6 +92,7 @@ impl Node {
         let config = BfrConfig { partition: Partition::new([7; 16], 1, 1), source: SOURCE };
         let tile = Bfr::new(engine, config, &wiring);
         let bfr = wiring.stem(tile, clock);
+        let metrics = machine.metrics().clone();
         let mut end = |name| machine.external(name, 0).expect("there");
         Self {
             net,
@@ -100,6 +103,7 @@ impl Node {
             validate: end("validate"),
             txs: Vec::new(),
             objects: Vec::new(),
+            metrics,
             reads: true,
             published: 0,
         }
@@ -198,6 +202,13 @@ fn what_one_node_accepts_reaches_the_validators_of_the_other_and_does_not_come_b
     sent.sort();
     assert_eq!(got, sent);
     assert!(nodes[0].count(BfrCount::BundlesSent) < 61, "transactions travel together");
+    until("the counters show it", &mut nodes, |nodes| {
+        let tile = |name| nodes[1].metrics.tile(name, 0).expect("there");
+        let (net, bfr) = (tile("net"), tile("bfr"));
+        net.counter(NetCount::Received) > 0
+            && bfr.counter(BfrCount::TxsReceived) == 61
+            && bfr.counter(BfrCount::PeersUp) == 1
+    });
 
     // The other node accepts them too; evicted ones and those of blocks are nobody's news.
     for tx in &sent {
