@@ -6,7 +6,6 @@
 
 use crate::chain::Chain;
 use crate::counters::Counters;
-use crate::epochs::Journals;
 use crate::store::Pool;
 use crate::submit::Submit;
 use consensus::params::ChainParams;
@@ -34,8 +33,6 @@ pub struct Service {
     pub stop: Stop,
     /// Counters of the tiles.
     pub counters: CountersReader,
-    /// What the journals have; `None` where there are none.
-    pub journals: Option<Journals>,
 }
 
 /// The node's clock: the host's, or a time that somebody set.

@@ -77,8 +77,8 @@ pub enum FolderError {
     },
     /// It has another number of shards.
     #[error(
-        "{path} has {got} shards, expected {expected}; start with as many --cores as it was made \
-         with"
+        "{path} has {got} shards, expected {expected}; start with --shards {got}, or run `metanode \
+         utxo reshard {path} --shards {expected}` first"
     )]
     Shards {
         /// The directory.
@@ -426,7 +426,7 @@ mod tests {
         assert_eq!(first.index_key(1), again.index_key(1));
         assert_ne!(first.index_key(0), first.index_key(1));
         let error = on(&FolderConfig { shards: 3, ..CONFIG }).expect_err("two shards").to_string();
-        assert!(error.contains("/x/utxo has 2 shards") && error.contains("--cores"), "{error}");
+        assert!(error.contains("metanode utxo reshard /x/utxo --shards 3"), "{error}");
     }
 
     #[test]

@@ -10,17 +10,15 @@ use super::object::{Kind, N_BITS, Object, PARENT};
 use crate::rng::Rng;
 use consensus::hash::{sha256, sha256d};
 use emulator::link::now_ns;
+use relay::compact::TxStore;
 use relay::engine::{Engine, EngineConfig, Event};
 use relay::io::{Backend, IoOptions};
 use relay::link::Keys;
 use relay::node::Relay;
 use relay::{Class, Found, HeaderView, Lookups, PeerConfig, TxLookup};
-use siphasher::sip::SipHasher13;
-use std::collections::HashMap;
-use std::hash::Hasher;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What peers may send: the link, less what Ethernet adds to a packet and the pacer does not count (1,266 bytes for 1,248).
 const PEER_MBIT: u32 = RATE_MBIT * 98 / 100;
@@ -29,38 +27,34 @@ const PEER_MBIT: u32 = RATE_MBIT * 98 / 100;
 const UNDER_WAY: usize = 2;
 const STREAM_BYTES: usize = 1_000_000;
 
-/// The transactions that a node of the race knows before an object comes.
-#[derive(Clone, Default)]
-struct Pool(Arc<Mutex<Vec<Known>>>);
+/// What a node of the race keeps of transactions it has seen.
+const STORE_BYTES: usize = 64 << 20;
 
-/// A txid and its transaction.
-type Known = ([u8; 32], Vec<u8>);
+/// The transactions that a node of the race knows: a standalone relay's own store, filled before each run.
+#[derive(Clone)]
+struct Pool(Arc<Mutex<TxStore>>);
 
 impl Pool {
     fn fill(&self, object: &Object, known: &[bool]) {
-        let of = |i: usize| (sha256d(object.tx(i)), object.tx(i).to_vec());
-        let txs = (0..object.txs.len()).filter(|i| known[*i]).map(of).collect();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = txs;
+        let mut store = self.store();
+        for i in (0..object.txs.len()).filter(|i| known[*i]) {
+            store.offer(sha256d(object.tx(i)), object.tx(i));
+        }
+    }
+
+    fn store(&self) -> MutexGuard<'_, TxStore> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl TxLookup for Pool {
     fn resolve(&mut self, salt: [u8; 16], ids: &[u64], found: &mut Found<'_>) {
-        let txs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut places: HashMap<u64, &Known> = HashMap::with_capacity(txs.len());
-        for tx in txs.iter() {
-            let mut hasher = SipHasher13::new_with_key(&salt);
-            hasher.write(&tx.0);
-            places.insert(hasher.finish(), tx);
-        }
-        for (which, id) in ids.iter().enumerate() {
-            if let Some((txid, bytes)) = places.get(id) {
-                found(which, txid, bytes);
-            }
-        }
+        self.store().resolve(salt, ids, found);
     }
 
-    fn offer(&mut self, _txid: [u8; 32], _bytes: &[u8]) {}
+    fn offer(&mut self, txid: [u8; 32], bytes: &[u8]) {
+        self.store().offer(txid, bytes);
+    }
 }
 
 /// A chain of one block, on which every raced block builds.
@@ -109,7 +103,7 @@ fn class_of(place: &Place) -> Class {
 
 /// Takes part in every run of the cell.
 pub fn live(place: &Place, desk: &mut Desk) -> io::Result<()> {
-    let pool = Pool::default();
+    let pool = Pool(Arc::new(Mutex::new(TxStore::new(STORE_BYTES))));
     let lookups = Lookups { txs: Box::new(pool.clone()), headers: Box::new(Headers) };
     let seed = sha256(format!("luck {} {}", place.seed, place.hop).as_bytes());
     let mut engine = Engine::new(

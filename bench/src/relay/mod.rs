@@ -52,6 +52,9 @@ pub struct Args {
     /// Where to write a plot (SVG)
     #[arg(long)]
     plot: Option<PathBuf>,
+    /// Where to write the table (markdown)
+    #[arg(long)]
+    table: Option<PathBuf>,
     /// Our relays say on stderr what they counted, after every run
     #[arg(long)]
     status: bool,
@@ -90,7 +93,7 @@ fn depth(args: &Args) -> Depth {
 fn measured(depth: Depth) -> Option<Duration> {
     match depth {
         Depth::Check => None,
-        Depth::Quick => Some(Duration::from_secs(5)),
+        Depth::Quick => Some(Duration::from_secs(8)),
         Depth::Full => Some(Duration::from_secs(15)),
     }
 }
@@ -130,11 +133,13 @@ fn run(args: &Args, evidence: &mut Evidence) -> Result<bool, EmulatorError> {
     let ran = !(rows.is_empty() && fairness.is_empty() && fec.is_empty());
     evidence.set("fairness", fairness);
     evidence.set("fec", fec);
-    if let Some(path) = &args.plot {
-        std::fs::write(path, plot::svg(&rows)).map_err(|error| EmulatorError::System {
-            tried: format!("writing {}", path.display()),
-            why: error.to_string(),
-        })?;
+    for (path, text) in [(&args.plot, plot::svg(&rows)), (&args.table, row::markdown(&rows))] {
+        if let Some(path) = path {
+            std::fs::write(path, text).map_err(|error| EmulatorError::System {
+                tried: format!("writing {}", path.display()),
+                why: error.to_string(),
+            })?;
+        }
     }
     row::aims(&rows, evidence);
     evidence.set("depth", format!("{:?}", depth(args)).to_lowercase());

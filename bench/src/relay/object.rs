@@ -4,9 +4,11 @@
 //! block of transactions is a real one: its transactions parse, its header carries their Merkle root and enough work.
 
 use crate::rng::Rng;
-use consensus::hash::{sha256, sha256d};
+use consensus::hash::{merkle_parent, sha256, sha256d};
 use consensus::header::Header;
-use consensus::merkle::merkle_root;
+use consensus::merkle::{SubtreeRoots, merkle_root};
+use consensus::teranode::COINBASE_PLACEHOLDER;
+use relay::compact::block::Outline;
 use std::ops::Range;
 
 /// Transactions of [`Kind::Block`].
@@ -15,6 +17,8 @@ const TXS: usize = 4_000;
 const TX_BYTES: usize = 250;
 /// Subtrees of [`Kind::Roots`].
 const ROOTS: usize = 600;
+/// A subtree has two to this many leaves.
+const HEIGHT: usize = 20;
 /// Bytes of [`Kind::Bulk`].
 const BULK_BYTES: usize = 32_000_000;
 /// Target of regtest: every second nonce meets it.
@@ -57,16 +61,7 @@ impl Object {
         let mut rng = Rng::new(seed ^ (u64::from(run) << 32) ^ 0x000b_7ec7);
         match kind {
             Kind::Block => block(&mut rng),
-            Kind::Roots => {
-                let mut roots: Vec<[u8; 32]> = (0..ROOTS).map(|_| rng.bytes32()).collect();
-                let coinbase = transaction(&mut rng, true);
-                roots[0] = sha256d(&coinbase);
-                let mut bytes = header(&mut rng, merkle_root(&roots).root.0);
-                bytes.extend_from_slice(&(ROOTS as u32).to_le_bytes());
-                roots.iter().for_each(|root| bytes.extend_from_slice(root));
-                bytes.extend_from_slice(&coinbase);
-                Self { bytes, txs: Vec::new() }
-            }
+            Kind::Roots => Self { bytes: outline(&mut rng).write(), txs: Vec::new() },
             Kind::Bulk => {
                 let mut bytes = vec![0; BULK_BYTES];
                 for chunk in bytes.chunks_exact_mut(8) {
@@ -81,7 +76,7 @@ impl Object {
     pub fn len_of(kind: Kind) -> usize {
         match kind {
             Kind::Block => 80 + 3 + TXS * TX_BYTES,
-            Kind::Roots => 80 + 4 + 32 * ROOTS + TX_BYTES,
+            Kind::Roots => 80 + 20 + TX_BYTES + 32 * (HEIGHT + ROOTS),
             Kind::Bulk => BULK_BYTES,
         }
     }
@@ -127,6 +122,25 @@ fn block(rng: &mut Rng) -> Object {
         bytes.extend_from_slice(tx);
     }
     Object { bytes, txs: ranges }
+}
+
+/// A block of 600 full subtrees: what a relay of blocks sends when their transactions are known (`docs/bfr.md`, outlines).
+fn outline(rng: &mut Rng) -> Outline {
+    let coinbase = transaction(rng, true);
+    let path: Vec<[u8; 32]> = (0..HEIGHT).map(|_| rng.bytes32()).collect();
+    let climb =
+        |leaf: [u8; 32]| path.iter().fold(leaf, |node, beside| merkle_parent(&node, beside));
+    let mut roots: Vec<[u8; 32]> = (0..ROOTS).map(|_| rng.bytes32()).collect();
+    roots[0] = climb(COINBASE_PLACEHOLDER.0);
+    let leaves = 1u32 << HEIGHT;
+    let mut tree = SubtreeRoots::for_first(u64::from(leaves));
+    for (at, root) in roots.iter().enumerate() {
+        let own = if at == 0 { climb(sha256d(&coinbase)) } else { *root };
+        tree.push(&own, u64::from(leaves)).expect("full subtrees fit one behind the other");
+    }
+    let header = header(rng, tree.root().root.0);
+    let header = header.try_into().expect("a header is 80 bytes");
+    Outline { header, coinbase, path, leaves, last_leaves: leaves, roots }
 }
 
 /// 250 bytes that parse: one input, two P2PKH outputs, random where it does not matter.
@@ -211,6 +225,13 @@ mod tests {
         let header = Header::from_bytes(header);
         assert_eq!(header.merkle_root.0, merkle_root(&ids).root.0);
         assert!(header.hash().0[31] < 0x80);
+    }
+
+    #[test]
+    fn an_outline_is_one_that_a_relay_passes_on() {
+        let object = Object::new(Kind::Roots, 5, 2);
+        let outline = Outline::read(&object.bytes).expect("it reads");
+        assert!(outline.is_true() && outline.roots.len() == ROOTS);
     }
 
     #[test]

@@ -147,6 +147,52 @@ impl fmt::Display for Row {
     }
 }
 
+/// The table as documentation holds it: medians and worst runs, a column a loss, a line a system and object.
+pub fn markdown(rows: &[Row]) -> String {
+    let mut text = String::from("| system, object | bound ms |");
+    for loss in LOSSES {
+        let burst =
+            if loss.burst > 1.0 { format!(", runs of {}", loss.burst) } else { String::new() };
+        text += &format!(" {} %{burst} |", loss.pct);
+    }
+    text += &format!("\n| --- | ---: |{}\n", " ---: |".repeat(LOSSES.len()));
+    let mut done: Vec<Cell> = Vec::new();
+    for row in rows {
+        let like = Cell { loss: LOSSES[0], ..row.cell };
+        if done.iter().any(|cell| same(cell, &like)) {
+            continue;
+        }
+        done.push(like);
+        let whole = name(&like);
+        let title = whole.rsplit_once(' ').map_or(whole.as_str(), |(title, _)| title);
+        text += &format!("| {title} | {:.1} |", like.bound_ms());
+        for loss in LOSSES {
+            let wanted = Cell { loss, ..like };
+            let cell =
+                rows.iter().find(|row| same(&row.cell, &wanted)).map_or(String::new(), |row| {
+                    let ms = |percent: usize| row.percentile(percent);
+                    let late = if row.timeouts > 0 {
+                        format!(", {} late", row.timeouts)
+                    } else {
+                        String::new()
+                    };
+                    match (ms(50), ms(100)) {
+                        (Some(median), Some(worst)) => format!("{median:.1} ({worst:.0}{late})"),
+                        _ => format!("none of {}", row.cell.runs),
+                    }
+                });
+            text += &format!(" {cell} |");
+        }
+        text += "\n";
+    }
+    text
+}
+
+/// Whether two cells differ in nothing but how often they are run.
+fn same(a: &Cell, b: &Cell) -> bool {
+    Cell { runs: 0, ..*a } == Cell { runs: 0, ..*b }
+}
+
 /// Settings of the nodes' kernels: buffers for a whole object in flight, no memory of earlier connections.
 pub fn sysctls() -> Vec<(String, String)> {
     let pairs = [
@@ -224,6 +270,19 @@ mod tests {
         assert_eq!(row.json()["ms"]["p50"], 3.0);
         assert_eq!(row.json()["bytes_sent"], 2_000.0);
         assert_eq!(Row::new(row.cell).percentile(50), None);
+    }
+
+    #[test]
+    fn the_table_has_a_line_a_system_and_a_column_a_loss() {
+        let clean = row(&[34.0, 35.0, 90.0]);
+        let mut lossy = row(&[40.0]);
+        lossy.cell.loss = LOSSES[2];
+        lossy.add(&Outcome::default());
+        let text = markdown(&[clean, lossy]);
+        assert_eq!(text.lines().count(), 3, "{text}");
+        let line = text.lines().last().unwrap_or_default();
+        assert!(line.starts_with("| bfr block 1 hop | 33.8 | 35.0 (90) |"), "{text}");
+        assert!(text.contains("40.0 (40, 1 late)"), "{text}");
     }
 
     #[test]
