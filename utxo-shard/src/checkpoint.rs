@@ -142,8 +142,8 @@ impl Shard {
             + CHAIN_KEPT_MAX * BlockNote::BYTES
             + (1 << 20);
         self.snapshot.roots.reserve(roots);
-        self.table.slab.snapshot_prepare(copies_max);
-        self.table.index.snapshot_prepare(copies_max);
+        self.table.slab.memory.snapshot_prepare(copies_max);
+        self.table.index.memory.snapshot_prepare(copies_max);
     }
 
     /// Orders a checkpoint as of the end of an epoch, with as many copies as were prepared.
@@ -228,30 +228,36 @@ impl Shard {
         most: usize,
         page: &mut impl FnMut(PageOf, u32, &[u8]),
     ) -> SnapshotStep {
-        let slab =
-            self.table.slab.snapshot_step(most, &mut |n, bytes| page(PageOf::Slab, n, bytes));
+        let slab = self
+            .table
+            .slab
+            .memory
+            .snapshot_step(most, &mut |n, bytes| page(PageOf::Slab, n, bytes));
         match slab {
-            SnapshotStep::Done | SnapshotStep::Idle => {
-                self.table.index.snapshot_step(most, &mut |n, bytes| page(PageOf::Index, n, bytes))
-            }
+            SnapshotStep::Done | SnapshotStep::Idle => self
+                .table
+                .index
+                .memory
+                .snapshot_step(most, &mut |n, bytes| page(PageOf::Index, n, bytes)),
             step => step,
         }
     }
 
     /// Gives a checkpoint up.
     pub fn checkpoint_end(&mut self) {
-        self.table.slab.snapshot_end();
-        self.table.index.snapshot_end();
+        self.table.slab.memory.snapshot_end();
+        self.table.index.memory.snapshot_end();
     }
 
     /// Whether copies run short: whoever can wait should.
     pub fn is_checkpoint_pressed(&self) -> bool {
-        self.table.slab.is_snapshot_pressed() || self.table.index.is_snapshot_pressed()
+        self.table.slab.memory.is_snapshot_pressed()
+            || self.table.index.memory.is_snapshot_pressed()
     }
 
     /// Checkpoints lost because more pages changed than there was room for copies.
     pub fn checkpoints_lost(&self) -> u64 {
-        self.table.slab.snapshots_lost() + self.table.index.snapshots_lost()
+        self.table.slab.memory.snapshots_lost() + self.table.index.memory.snapshots_lost()
     }
 }
 

@@ -229,26 +229,22 @@ impl Shard {
     }
 
     fn wait_for_coin(&mut self, claim: Claim, waiter: Waiter) -> bool {
-        let count = self.table.claim_waiting(claim);
-        if count >= COIN_WAITERS_MAX || self.waits.is_full() {
+        let list = (self.table.claim_waiters(claim), self.table.claim_waiting(claim));
+        let Some((head, count)) = self.waits.join(list, COIN_WAITERS_MAX, waiter) else {
             return false;
-        }
-        let head = self.table.claim_waiters(claim);
-        let id = self.waits.add(waiter, head);
-        self.table.put_claim_waiters(claim, id);
-        self.table.put_claim_waiting(claim, count + 1);
+        };
+        self.table.put_claim_waiters(claim, head);
+        self.table.put_claim_waiting(claim, count);
         true
     }
 
     fn wait_for_tx(&mut self, rec: Rec, waiter: Waiter) -> bool {
-        let count = self.table.waiting(rec);
-        if count >= TX_WAITERS_MAX || self.waits.is_full() {
+        let list = (self.table.waiters(rec), self.table.waiting(rec));
+        let Some((head, count)) = self.waits.join(list, TX_WAITERS_MAX, waiter) else {
             return false;
-        }
-        let head = self.table.waiters(rec);
-        let id = self.waits.add(waiter, head);
-        self.table.put_waiters(rec, id);
-        self.table.put_waiting(rec, count + 1);
+        };
+        self.table.put_waiters(rec, head);
+        self.table.put_waiting(rec, count);
         true
     }
 

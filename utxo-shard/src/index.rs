@@ -14,7 +14,7 @@
 //! Cost: one cache line a probe, plus the directory (four bytes a segment, in L1 or L2), plus the record's line.
 
 use crate::journal::Bytes;
-use crate::memory::{LINE_BYTES, Memory, SnapshotStep};
+use crate::memory::{LINE_BYTES, Memory};
 use crate::slab::{Handle, NONE};
 
 /// Bits of a slot's number within its segment.
@@ -42,7 +42,8 @@ struct Segment {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Index {
-    memory: Memory,
+    /// Its pages: a snapshot that was begun is taken of them.
+    pub memory: Memory,
     directory: Vec<u32>,
     depth: u32,
     segments: Vec<Segment>,
@@ -363,35 +364,6 @@ impl Index {
             to.push(segment.depth);
             to.extend_from_slice(&segment.count.to_le_bytes());
         }
-    }
-
-    /// See [`Memory::snapshot_prepare`].
-    pub fn snapshot_prepare(&mut self, copies_max: usize) {
-        self.memory.snapshot_prepare(copies_max);
-    }
-
-    /// See [`Memory::is_snapshot_pressed`].
-    pub fn is_snapshot_pressed(&self) -> bool {
-        self.memory.is_snapshot_pressed()
-    }
-
-    /// See [`Memory::snapshot_end`].
-    pub fn snapshot_end(&mut self) {
-        self.memory.snapshot_end();
-    }
-
-    /// See [`Memory::snapshot_step`].
-    pub fn snapshot_step(
-        &mut self,
-        most: usize,
-        page: &mut impl FnMut(u32, &[u8]),
-    ) -> SnapshotStep {
-        self.memory.snapshot_step(most, page)
-    }
-
-    /// Snapshots lost for want of room for copies.
-    pub fn snapshots_lost(&self) -> u64 {
-        self.memory.snapshots_lost()
     }
 
     /// The index a snapshot was taken of; its pages come by [`Index::put_page`].

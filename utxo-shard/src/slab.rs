@@ -16,7 +16,7 @@
 //! ```
 
 use crate::journal::Bytes;
-use crate::memory::{Memory, PAGE_BYTES, SnapshotStep};
+use crate::memory::{Memory, PAGE_BYTES};
 
 /// Names a block: its offset in units of [`UNIT_BYTES`]. Zero names nothing.
 pub(crate) type Handle = u32;
@@ -146,7 +146,8 @@ pub(crate) struct SlabRoots {
 /// A region cut into blocks. See the module.
 #[derive(Debug)]
 pub(crate) struct Slab {
-    memory: Memory,
+    /// Its pages: a snapshot that was begun is taken of them.
+    pub memory: Memory,
     /// Units in the region.
     units: usize,
     roots: SlabRoots,
@@ -376,35 +377,6 @@ impl Slab {
     pub fn snapshot_begin(&mut self, copies_max: usize) -> SlabRoots {
         self.memory.snapshot_begin(self.roots.fresh * UNIT_BYTES, copies_max);
         self.roots
-    }
-
-    /// See [`Memory::snapshot_prepare`].
-    pub fn snapshot_prepare(&mut self, copies_max: usize) {
-        self.memory.snapshot_prepare(copies_max);
-    }
-
-    /// See [`Memory::is_snapshot_pressed`].
-    pub fn is_snapshot_pressed(&self) -> bool {
-        self.memory.is_snapshot_pressed()
-    }
-
-    /// See [`Memory::snapshot_end`].
-    pub fn snapshot_end(&mut self) {
-        self.memory.snapshot_end();
-    }
-
-    /// See [`Memory::snapshot_step`].
-    pub fn snapshot_step(
-        &mut self,
-        most: usize,
-        page: &mut impl FnMut(u32, &[u8]),
-    ) -> SnapshotStep {
-        self.memory.snapshot_step(most, page)
-    }
-
-    /// Snapshots lost for want of room for copies.
-    pub fn snapshots_lost(&self) -> u64 {
-        self.memory.snapshots_lost()
     }
 
     /// The slab a snapshot was taken of; its pages come by [`Slab::put_page`], then [`Slab::restore_end`].

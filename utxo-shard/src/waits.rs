@@ -184,6 +184,19 @@ impl Waits {
         id
     }
 
+    /// Puts an entry into a list of (head, entries) that holds at most `most`; the list with it, or `None` where there is no room.
+    pub fn join(
+        &mut self,
+        (head, count): (WaiterId, u16),
+        most: u16,
+        waiter: Waiter,
+    ) -> Option<(WaiterId, u16)> {
+        if count >= most || self.is_full() {
+            return None;
+        }
+        Some((self.add(waiter, head), count + 1))
+    }
+
     fn release(&mut self, id: WaiterId) {
         let free = self.free;
         let waiter = self.get_mut(id);

@@ -20,6 +20,7 @@ pub mod plan;
 pub mod replay;
 pub mod scripts;
 mod sign;
+pub mod svnode;
 
 pub use fan_out::{Coinbase, FanOut, OwnCoin};
 pub use keys::Keys;

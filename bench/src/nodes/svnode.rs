@@ -24,30 +24,9 @@ impl SvNode {
         let program = find_or_fetch()?;
         let folder = tempfile::tempdir().map_err(|error| failed("making a data folder", &error))?;
         let rpc_port = free_port()?;
-        let mut child = Command::new(&program)
-            .arg(format!("-datadir={}", folder.path().display()))
-            .arg(format!("-rpcport={rpc_port}"))
-            .args([
-                "-regtest",
-                "-server=1",
-                "-listen=0",
-                "-disablewallet=1",
-                "-printtoconsole=0",
-                "-rpcbind=127.0.0.1",
-                "-rpcallowip=127.0.0.1",
-                // The three are mandatory.
-                "-excessiveblocksize=0",
-                "-maxstackmemoryusageconsensus=0",
-                "-minminingtxfee=0.000005",
-                // Else about three verdicts in a thousand are `timeout` on a busy machine.
-                "-maxstdtxvalidationduration=60000",
-                "-maxnonstdtxvalidationduration=60001",
-                "-maxtxnvalidatorasynctasksrunduration=60002",
-            ])
+        let mut child = load::svnode::command(&program, folder.path(), rpc_port)
+            .args(["-listen=0", "-disablewallet=1"])
             .args(options)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
             .spawn()
             .map_err(|error| failed(&format!("starting {}", program.display()), &error))?;
         let credentials = match line_of(&folder.path().join("regtest/.cookie"), &mut child) {

@@ -6,7 +6,7 @@ use super::rpc::Client;
 use serde_json::json;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// How long a node may take to answer its first call.
@@ -49,32 +49,10 @@ impl SvNode {
         let bitcoind = program("bitcoind")?;
         let folder = tempfile::tempdir().expect("a folder");
         let (rpc_port, p2p_port) = (free_port(), free_port());
-        let child = Command::new(bitcoind)
-            .arg(format!("-datadir={}", folder.path().display()))
-            .arg(format!("-rpcport={rpc_port}"))
+        let child = load::svnode::command(&bitcoind, folder.path(), rpc_port)
             .arg(format!("-port={p2p_port}"))
-            .args([
-                "-regtest",
-                "-server=1",
-                "-txindex=1",
-                "-printtoconsole=0",
-                "-bind=127.0.0.1",
-                "-rpcbind=127.0.0.1",
-                "-rpcallowip=127.0.0.1",
-                "-rpcuser=test",
-                "-rpcpassword=test",
-                "-excessiveblocksize=0",
-                "-maxstackmemoryusageconsensus=0",
-                "-minminingtxfee=0.000005",
-                // Else a busy machine answers `timeout`.
-                "-maxstdtxvalidationduration=60000",
-                "-maxnonstdtxvalidationduration=60001",
-                "-maxtxnvalidatorasynctasksrunduration=60002",
-            ])
+            .args(["-txindex=1", "-bind=127.0.0.1", "-rpcuser=test", "-rpcpassword=test"])
             .args(flags)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
             .spawn()
             .expect("bitcoind runs");
         let rpc = Client::new(&format!("127.0.0.1:{rpc_port}"), "test:test");

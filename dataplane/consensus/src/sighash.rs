@@ -160,14 +160,10 @@ impl SighashCache {
         view: &TxView<'_>,
         budget: &mut Budget,
     ) -> Result<[u8; 32], BudgetPart> {
-        if let Some(known) = self.prevouts {
-            return Ok(known);
-        }
-        budget.charge_hashed(36 * view.input_count() as u64)?;
-        let hash = gather::<36>(view.input_count(), |i, out| {
-            out.copy_from_slice(&view.input_bytes(i)[..36]);
-        });
-        Ok(*self.prevouts.insert(hash))
+        let inputs = view.input_count();
+        once(&mut self.prevouts, 36 * inputs as u64, budget, || {
+            gather::<36>(inputs, |i, out| out.copy_from_slice(&view.input_bytes(i)[..36]))
+        })
     }
 
     fn hash_sequences(
@@ -175,15 +171,13 @@ impl SighashCache {
         view: &TxView<'_>,
         budget: &mut Budget,
     ) -> Result<[u8; 32], BudgetPart> {
-        if let Some(known) = self.sequences {
-            return Ok(known);
-        }
-        budget.charge_hashed(4 * view.input_count() as u64)?;
-        let hash = gather::<4>(view.input_count(), |i, out| {
-            let input = view.input_bytes(i);
-            out.copy_from_slice(&input[input.len() - 4..]);
-        });
-        Ok(*self.sequences.insert(hash))
+        let inputs = view.input_count();
+        once(&mut self.sequences, 4 * inputs as u64, budget, || {
+            gather::<4>(inputs, |i, out| {
+                let input = view.input_bytes(i);
+                out.copy_from_slice(&input[input.len() - 4..]);
+            })
+        })
     }
 
     fn hash_outputs(
@@ -191,12 +185,8 @@ impl SighashCache {
         view: &TxView<'_>,
         budget: &mut Budget,
     ) -> Result<[u8; 32], BudgetPart> {
-        if let Some(known) = self.outputs {
-            return Ok(known);
-        }
         let bytes = view.outputs_bytes();
-        budget.charge_hashed(bytes.len() as u64)?;
-        Ok(*self.outputs.insert(sha256d(&[bytes])))
+        once(&mut self.outputs, bytes.len() as u64, budget, || sha256d(&[bytes]))
     }
 
     fn original_digest(
@@ -292,6 +282,20 @@ impl Prefix {
         self.inputs = input_index;
         state.clone()
     }
+}
+
+/// A hash that every input of a transaction shares: charged for and made by the first that asks.
+fn once(
+    known: &mut Option<[u8; 32]>,
+    bytes: u64,
+    budget: &mut Budget,
+    make: impl FnOnce() -> [u8; 32],
+) -> Result<[u8; 32], BudgetPart> {
+    if let Some(hash) = *known {
+        return Ok(hash);
+    }
+    budget.charge_hashed(bytes)?;
+    Ok(*known.insert(make()))
 }
 
 /// Hashes `count` items of `N` bytes in groups, twice.

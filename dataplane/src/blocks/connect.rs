@@ -373,19 +373,10 @@ impl Conductor {
         drained: &[ParentSeq],
         txids: &[TxId],
     ) -> Result<(), L::Error> {
-        let mut pieces = txids.chunks(MINED_PIECE).peekable();
-        let mut first = true;
-        loop {
-            let piece = pieces.next().unwrap_or(&[]);
-            let last = pieces.peek().is_none();
-            let drained = if first { drained } else { &[] };
-            first = false;
+        super::in_pieces(txids, MINED_PIECE, drained, |piece, drained, last| {
             let (drained, txids) = (Records::Own(drained), Records::Own(piece));
-            Self::command(lines, &PackCommand::Mined { block, last, drained, txids })?;
-            if last {
-                break;
-            }
-        }
+            Self::command(lines, &PackCommand::Mined { block, last, drained, txids })
+        })?;
         match Self::pack_done(lines, block)? {
             Ok(_) => Ok(()),
             Err(why) => Err(Trouble::PackRefused { what: "a block", why }.into()),

@@ -227,19 +227,10 @@ impl Conductor {
         drained: &[ParentSeq],
         leaves: &[Restored],
     ) -> Result<Result<(), PackRefusal>, L::Error> {
-        let mut pieces = leaves.chunks(RESTORED_PIECE).peekable();
-        let mut first = true;
-        loop {
-            let piece = pieces.next().unwrap_or(&[]);
-            let last = pieces.peek().is_none();
-            let drained = if first { drained } else { &[] };
-            first = false;
+        super::in_pieces(leaves, RESTORED_PIECE, drained, |piece, drained, last| {
             let (drained, leaves) = (Records::Own(drained), Records::Own(piece));
-            Self::command(lines, &PackCommand::Disconnected { block, last, drained, leaves })?;
-            if last {
-                break;
-            }
-        }
+            Self::command(lines, &PackCommand::Disconnected { block, last, drained, leaves })
+        })?;
         Ok(Self::pack_done(lines, block)?.map(|_| ()))
     }
 }

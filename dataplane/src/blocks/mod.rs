@@ -383,3 +383,23 @@ impl Conductor {
         self.chain.push(block);
     }
 }
+
+/// Says a list to pack in pieces of at most `most`, an empty list as one piece. Where pack has to drain to goes with the first, and the
+/// last says that it is the last.
+fn in_pieces<T, E>(
+    list: &[T],
+    most: usize,
+    drained: &[ParentSeq],
+    mut say: impl FnMut(&[T], &[ParentSeq], bool) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut drained = drained;
+    let mut rest = list;
+    loop {
+        let (piece, behind) = rest.split_at(most.min(rest.len()));
+        say(piece, drained, behind.is_empty())?;
+        if behind.is_empty() {
+            return Ok(());
+        }
+        (rest, drained) = (behind, &[]);
+    }
+}

@@ -67,6 +67,25 @@ fn keep_off(
     }
 }
 
+/// The same for several masks, each with what it means if it is off; a host without any has no say.
+fn keep_all_off(
+    host: &Host,
+    demand: &Demand,
+    masks: impl IntoIterator<Item = (String, Verdict)>,
+    why: &str,
+    absent: &str,
+) -> Assessment {
+    let tiles = match Tiles::on(host, demand) {
+        Ok(tiles) => tiles,
+        Err(say) => return say,
+    };
+    let mut found = Assessment::default();
+    for (key, off) in masks {
+        keep_off(host, &tiles, &key, why, off, &mut found);
+    }
+    if found.findings.is_empty() { Assessment::unavailable(absent) } else { found }
+}
+
 /// SMT siblings.
 pub const SMT: Stage = Stage {
     name: "smt",
@@ -262,22 +281,13 @@ pub const IRQ_AFFINITY: Stage = Stage {
         keys
     },
     assess: |host, demand| {
-        let tiles = match Tiles::on(host, demand) {
-            Ok(tiles) => tiles,
-            Err(say) => return say,
-        };
-        let mut found = Assessment::default();
-        let key = "/proc/irq/default_smp_affinity";
-        keep_off(host, &tiles, key, "new interrupts start there", Verdict::Off, &mut found);
-        for irq in host.numbered("/proc/irq", "") {
-            let key = format!("/proc/irq/{irq}/smp_affinity");
-            let why = "it would interrupt a tile";
-            keep_off(host, &tiles, &key, why, Verdict::OffIfPossible, &mut found);
-        }
-        if found.findings.is_empty() {
-            return Assessment::unavailable("/proc/irq is empty here");
-        }
-        found
+        let first = ("/proc/irq/default_smp_affinity".to_owned(), Verdict::Off);
+        let each = host
+            .numbered("/proc/irq", "")
+            .into_iter()
+            .map(|irq| (format!("/proc/irq/{irq}/smp_affinity"), Verdict::OffIfPossible));
+        let masks = std::iter::once(first).chain(each);
+        keep_all_off(host, demand, masks, "it would interrupt a tile", "/proc/irq is empty here")
     },
 };
 
@@ -299,20 +309,10 @@ pub const KWORKERS: Stage = Stage {
             .collect()
     },
     assess: |host, demand| {
-        let tiles = match Tiles::on(host, demand) {
-            Ok(tiles) => tiles,
-            Err(say) => return say,
-        };
-        let mut found = Assessment::default();
-        for name in ["cpumask", "writeback/cpumask"] {
-            let key = format!("/sys/devices/virtual/workqueue/{name}");
-            let why = "kernel work would run on a tile";
-            keep_off(host, &tiles, &key, why, Verdict::Off, &mut found);
-        }
-        if found.findings.is_empty() {
-            return Assessment::unavailable("this kernel shows no mask of its work queues");
-        }
-        found
+        let masks = ["cpumask", "writeback/cpumask"]
+            .map(|name| (format!("/sys/devices/virtual/workqueue/{name}"), Verdict::Off));
+        let absent = "this kernel shows no mask of its work queues";
+        keep_all_off(host, demand, masks, "kernel work would run on a tile", absent)
     },
 };
 

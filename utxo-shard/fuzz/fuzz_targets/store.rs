@@ -1,7 +1,7 @@
 #![no_main]
 //! Any sequence of operations is answered as the reference answers.
 //!
-//! `cargo +nightly fuzz run store` in `utxo-shard`; the property itself is `bodies::store`.
+//! `RUSTC_BOOTSTRAP=1 cargo fuzz run store` in `utxo-shard`; the property itself is `bodies::store`.
 
 #[path = "../bodies.rs"]
 #[allow(dead_code)] // each target calls one of them
