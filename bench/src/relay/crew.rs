@@ -19,6 +19,8 @@ const ARM_LIMIT: Duration = Duration::from_secs(20);
 const END_LIMIT: Duration = Duration::from_secs(5);
 /// Unmeasured runs of nodes that stay: whole megabytes, from which their links learn what they lose.
 pub const WARM_RUNS: u32 = 2;
+/// How long nodes may talk about a run that timed out.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Links that carried nothing for so long have carried everything: longer than a round trip.
 const QUIET: Duration = Duration::from_millis(60);
 /// How long that is waited for.
@@ -127,7 +129,14 @@ impl Crew {
         let until = Instant::now() + RUN_LIMIT;
         while outcome.ms.is_none() {
             let left = until.saturating_duration_since(Instant::now());
-            let Some(line) = self.next(left)? else { return Ok(()) };
+            let Some(line) = self.next(left)? else {
+                // What the nodes know about it is worth more than their time.
+                for hop in 0..self.nodes.len() {
+                    self.order(hop, "end")?;
+                }
+                std::thread::sleep(LAST_WORDS);
+                return Ok(());
+            };
             if !line.1.starts_with("done ") {
                 return Err(format!("node {} said `{}`", line.0, line.1));
             }
