@@ -3,12 +3,13 @@
 //! In come any bytes; a broken property is a panic. The fuzz targets call these, and so does the test `fuzz_corpora`, with
 //! every input that was ever worth keeping.
 
+use relay::compact::{Bundle, Hasher, TxStore, block, subtree, unpack};
 use relay::engine::{Engine, EngineConfig, Links, LinksConfig, Upper};
 use relay::link::Keys;
 use relay::object::ObjectsConfig;
 use relay::testing::{address, open_lookups};
 use relay::wire::{Frame, FrameBuf, HELLO_LEN, Inside, Packet, write_hello};
-use relay::{DropReason, LinkView, NowUs, PeerConfig, PeerId, PeerInfo, Priority};
+use relay::{DropReason, LinkView, NowUs, PeerConfig, PeerId, PeerInfo, Priority, TxLookup};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
@@ -264,4 +265,62 @@ pub fn peer(data: &[u8]) {
     }
     let objects = two.engine.status(two.now).objects;
     assert_eq!((objects.in_flight, objects.bytes), (0, 0), "after {} us", two.now.since(START));
+}
+
+/// Any bytes as what objects carry: read without a panic, in memory bounded by what arrived, and what has one encoding is
+/// written again as the same bytes. The first byte says what the others are.
+pub fn payload(data: &[u8]) {
+    const BYTES_MAX: usize = 1 << 20;
+    let Some((kind, bytes)) = data.split_first() else { return };
+    let hasher = Hasher::new();
+    let mut store = TxStore::new(1 << 20);
+    store.offer([3; 32], b"a transaction");
+    match kind % 6 {
+        0 => {
+            if let Some(outline) = block::Outline::read(bytes) {
+                assert_eq!(outline.write(), bytes);
+                let _ = outline.is_true();
+            }
+            if block::is_true(bytes, &hasher) {
+                let cut = block::sketch(bytes, &hasher);
+                if let Some((sketch, body)) = cut {
+                    let sketch = block::Sketch::read(&sketch, BYTES_MAX).expect("we wrote it");
+                    assert_eq!(sketch.block(&bytes[body]), bytes);
+                }
+            }
+        }
+        1 => {
+            if let Some(sketch) = block::Sketch::read(bytes, BYTES_MAX) {
+                let filled = sketch.fill(&mut store);
+                assert_eq!(filled.body.len(), sketch.body_len);
+                assert!(sketch.body_len == 0 || !filled.knows(0..sketch.body_len));
+            }
+        }
+        2 => {
+            let raw_len = bytes.get(48..52).map_or(0, |count| {
+                let count = u32::from_le_bytes(count.try_into().expect("four bytes"));
+                32 + count as usize * 32
+            });
+            if let Ok(plain) = subtree::unname(bytes, raw_len, &mut store, &hasher) {
+                assert!(plain.len() == raw_len && raw_len <= 4 * bytes.len());
+                assert!(subtree::is_true(&plain, &hasher));
+            }
+        }
+        3 => {
+            let _ = subtree::is_true(bytes, &hasher);
+        }
+        4 => {
+            if let Ok(bundle) = Bundle::parse(bytes) {
+                let sum: usize = bundle.txs().map(|tx| tx.len() + 2).sum();
+                assert!(sum <= bytes.len());
+            }
+        }
+        _ => {
+            let Some((len, packed)) = bytes.split_first_chunk::<4>() else { return };
+            let len = u32::from_le_bytes(*len) as usize;
+            if let Some(raw) = unpack(packed, len, BYTES_MAX) {
+                assert!(raw.len() == len && len <= BYTES_MAX);
+            }
+        }
+    }
 }

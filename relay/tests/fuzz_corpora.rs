@@ -76,3 +76,8 @@ fn the_corpus_of_handshakes_finds_nothing() {
 fn the_corpus_of_hostile_peers_finds_nothing() {
     replay("peer", 6, bodies::peer);
 }
+
+#[test]
+fn the_corpus_of_payloads_finds_nothing() {
+    replay("payload", 9, bodies::payload);
+}

@@ -20,6 +20,7 @@ mod tx_store;
 
 pub use bundle::{Bundle, BundleError, pack, unpack, write_tx};
 pub use header_store::{HEADERS_MAX, HeaderStore};
+pub use sigbatch::Hasher;
 pub use tx_store::{INDEXES_MAX, TxStore};
 
 use siphasher::sip::SipHasher13;

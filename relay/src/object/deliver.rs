@@ -151,7 +151,7 @@ impl Objects {
         } else if let Some((block, part)) = part {
             return match part {
                 Part::Body => self.assemble(block, now),
-                _ => self.begin_body(block, links, now),
+                _ => self.begin_body(block, key.from, links, now),
             };
         }
         if key.class == Class::Header {
@@ -312,6 +312,7 @@ impl Objects {
     fn begin_body(
         &mut self,
         block: ObjectId,
+        from: Option<PeerId>,
         links: &LinkView,
         now: NowUs,
     ) -> Result<(), DropReason> {
@@ -320,7 +321,7 @@ impl Objects {
             return Ok(());
         };
         let shape = Shape::of((HEAD_LEN + sketch.body_len) as u32, false);
-        let key = Key { id: Part::Body.id(block), class: Class::Block, from: None };
+        let key = Key { id: Part::Body.id(block), class: Class::Block, from };
         match self.flights.get(&key) {
             Some(body) if body.shape != shape => self.remove(key),
             Some(body) if body.is_whole() => return self.assemble(block, now),
@@ -339,17 +340,19 @@ impl Objects {
                 self.begin_flight(from, key, &shape, hops, links, now)?;
             }
         }
-        self.prefill(block, links, now)
+        self.prefill(block, from, links, now)
     }
 
-    /// Puts what is known here into a body whose sketch is here, and says how much is missing.
+    /// Puts what is known here into a body whose sketch is here, and says how much is missing. `from` is the untrusted peer
+    /// whose body it is.
     pub(super) fn prefill(
         &mut self,
         block: ObjectId,
+        from: Option<PeerId>,
         links: &LinkView,
         now: NowUs,
     ) -> Result<(), DropReason> {
-        let key = Key { id: Part::Body.id(block), class: Class::Block, from: None };
+        let key = Key { id: Part::Body.id(block), class: Class::Block, from };
         let Some(payload) = self.sketch_of(block) else { return Ok(()) };
         let Some(sketch) = Sketch::read(&payload, self.config.object_bytes_max as usize) else {
             return Ok(());

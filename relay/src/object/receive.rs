@@ -255,7 +255,7 @@ impl Objects {
         self.begin_flight(peer, key, shape, data.hops_left.checked_sub(1), links, now)?;
         if let Some((block, Part::Body)) = self.gate.part(id).filter(|_| key.class == Class::Block)
         {
-            self.prefill(block, links, now)?;
+            self.prefill(block, key.from, links, now)?;
         }
         Ok(())
     }

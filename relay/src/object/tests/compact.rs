@@ -216,3 +216,20 @@ fn transactions_of_bundles_are_known_when_the_block_comes() {
     assert!(net.got(1, Class::Block).is_some());
     assert!(net.nodes[1].objects.counts().symbols_prefilled > 80);
 }
+
+#[test]
+fn a_sketch_of_an_untrusted_peer_is_filled_in_all_the_same() {
+    let mut net = Net::new(3, 3);
+    net.join(0, 1, Weather::losing(0.05), false);
+    net.join(1, 2, Weather::losing(0.05), true);
+    let txs = some_txs(4_000, 1);
+    (1..3).for_each(|node| offer(&mut net, node, &txs, |i| i % 50 != 0));
+    let block = some_block(&txs, [0; 32]);
+    let start = net.now;
+    net.send(0, Class::Block, &block);
+    net.run(2_000_000);
+    let (at, got) = net.got(1, Class::Block).expect("it arrived");
+    assert!(got[..] == block[..]);
+    assert!(at.since(start) < 32_000, "{} us", at.since(start));
+    assert!(net.got(2, Class::Block).expect("it was passed on").1[..] == block[..]);
+}
