@@ -123,13 +123,13 @@ impl Crew {
         std::thread::sleep(pause);
         let before = carried(links);
         self.order(0, &format!("go {run}"))?;
-        let t0 = self.wait("t0", END_LIMIT, |from, line| from == 0 && line.starts_with("t0 "))?;
-        let t0_ns = number(&t0.ok_or("the source did not start")?, 1)?;
         let last = self.nodes.len() - 1;
         let until = Instant::now() + RUN_LIMIT;
-        while outcome.ms.is_none() {
+        // Nodes run before us and in parallel: the last one's line may be read before the source's.
+        let (mut t0_ns, mut done_ns) = (None, None);
+        while t0_ns.is_none() || done_ns.is_none() {
             let left = until.saturating_duration_since(Instant::now());
-            let Some(line) = self.next(left)? else {
+            let Some((from, line)) = self.next(left)? else {
                 // What the nodes know about it is worth more than their time.
                 for hop in 0..self.nodes.len() {
                     self.order(hop, "end")?;
@@ -137,17 +137,18 @@ impl Crew {
                 std::thread::sleep(LAST_WORDS);
                 return Ok(());
             };
-            if !line.1.starts_with("done ") {
-                return Err(format!("node {} said `{}`", line.0, line.1));
-            }
-            if !line.1.ends_with(" intact") {
-                outcome.corrupt = true;
-                return Ok(());
-            }
-            if line.0 == last {
-                outcome.ms = Some((number(&line.1, 1)? as f64 - t0_ns as f64) / 1e6);
+            match line.split(' ').collect::<Vec<_>>()[..] {
+                ["t0", _] if from == 0 => t0_ns = Some(number(&line, 1)?),
+                ["done", _, "intact"] if from == last => done_ns = Some(number(&line, 1)?),
+                ["done", _, "intact"] => {}
+                ["done", _, "corrupt"] => {
+                    outcome.corrupt = true;
+                    return Ok(());
+                }
+                _ => return Err(format!("node {from} said `{line}`")),
             }
         }
+        outcome.ms = t0_ns.zip(done_ns).map(|(t0, done)| (done as f64 - t0 as f64) / 1e6);
         outcome.bytes_sent = quiet(links) - before;
         for hop in 0..self.nodes.len() {
             self.order(hop, "end")?;
