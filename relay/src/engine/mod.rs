@@ -309,6 +309,38 @@ mod tests {
     }
 
     #[test]
+    fn a_large_object_survives_outages_of_every_length() {
+        for (seed, outage_us, at_us) in [
+            (1, 50_000, 100_000),
+            (2, 400_000, 150_000),
+            (3, 1_500_000, 50_000),
+            (4, 5_000_000, 90_000),
+        ] {
+            let path = Path { rate_bytes_s: 125_000_000, queue_us: 200_000, ..Path::clean(25_000) };
+            let nodes = vec![engine(0, &[1]), engine(1, &[0])];
+            let mut world = World::new(Network::new(seed, path), nodes);
+            world.run(2_000_000);
+            let bytes: Arc<[u8]> = Dice::new(seed).bytes(8_000_000).into();
+            let started = world.now;
+            world.node(0).send(Class::Opaque, bytes.clone(), None, started).expect("a peer");
+            world.run(at_us);
+            // The receiver hears nothing for a while: its process was not given a processor.
+            world.net.set_path(address(0), address(1), path.lossy(1.0));
+            world.run(outage_us);
+            world.net.set_path(address(0), address(1), path);
+            let done = world.run_until(20_000_000, |world| {
+                std::iter::from_fn(|| world.node(1).event())
+                    .any(|event| matches!(event, Event::Object { .. }))
+            });
+            let took = world.now.since(started);
+            let now = world.now;
+            let status = (world.node(0).status(now), world.node(1).status(now));
+            assert!(done, "outage {outage_us}: {status:#?}");
+            assert!(took < outage_us + 4_000_000, "outage {outage_us}: took {took} us");
+        }
+    }
+
+    #[test]
     fn status_shows_every_peer_with_what_was_measured() {
         let nodes = vec![engine(0, &[1, 7]), engine(1, &[0])];
         let mut world = World::new(Network::new(1, Path::clean(5_000)), nodes);

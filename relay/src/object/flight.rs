@@ -283,14 +283,16 @@ impl Flight {
             self.shape.symbols() as u64 + self.shape.groups() as u64 * u64::from(self.parity_hint);
         // With few symbols the pace says little: wait for a round trip then.
         let pace = if got < 4 { u64::from(row.rtt_us) } else { elapsed * expected / got };
-        let arrival = self.first + pace + pace / 5;
-        let quiet = self.last + QUIET_US_MIN.max(elapsed / 5).max(2 * u64::from(row.rtt_var_us));
-        let due = arrival.max(quiet);
+        // An answer takes a round trip; each one in vain doubles the wait, up to 64 times.
+        let trip = (u64::from(row.rtt_us) + 4 * u64::from(row.rtt_var_us)).max(5_000);
+        // After an outage the pace is wrong, and every late symbol makes it worse: silence is silence.
+        let silence = (4 * trip).max(8 * elapsed / got);
+        let arrival = (self.first + pace + pace / 5).min(self.last + silence);
+        let apart = (elapsed / 5).min(silence).max(2 * u64::from(row.rtt_var_us));
+        let due = arrival.max(self.last + QUIET_US_MIN.max(apart));
         if self.nacks == 0 {
             return Some(due);
         }
-        // An answer takes a round trip; each one in vain doubles the wait, up to 64 times.
-        let trip = (u64::from(row.rtt_us) + 4 * u64::from(row.rtt_var_us)).max(5_000);
         let doublings = self.nacks.saturating_sub(2).min(6);
         Some(due.max(self.nacked + (trip << doublings)))
     }

@@ -35,7 +35,10 @@ struct Held {
 
 /// Ranges that the rows of a group are divided into, so that two relays seldom mint the same ones.
 const ROW_RANGES: usize = 8;
-/// Symbols of repair that one object may cause, beside two for each of its own.
+/// Repair of one object in units of its size: requests double their distance, so an outage of one direction for as long as
+/// a link survives it ([`crate::link::DEAD_US`]) swallows six answers.
+const REPAIR_ROUNDS: usize = 8;
+/// Symbols of repair that one object may cause beside those.
 const REPAIR_EXTRA: usize = 64;
 /// Requests for repair that one object may cause.
 pub const NACKS_MAX: u8 = 32;
@@ -247,7 +250,7 @@ impl Transfer {
 
     /// The peer lacks `need` symbols of a group. `loss` is the share of what we send that it does not get.
     pub fn repair(&mut self, shape: &Shape, group: u16, need: u8, loss: f32) {
-        let quota = 2 * shape.symbols() + REPAIR_EXTRA;
+        let quota = REPAIR_ROUNDS * shape.symbols() + REPAIR_EXTRA;
         let loss = loss.clamp(0.0, 0.5);
         let symbols = (f32::from(need) / (1.0 - loss)).ceil() as usize + 1;
         let symbols = symbols.min(shape.k(group) * 2 + 1).min(quota.saturating_sub(self.repaired));
@@ -445,7 +448,7 @@ mod tests {
             transfer.repair(&shape, 0, 20, 0.0);
             all += drain(&mut transfer, &shape).len();
         }
-        assert!(all <= 2 * shape.symbols() + REPAIR_EXTRA, "{all} symbols of repair");
+        assert!(all <= REPAIR_ROUNDS * shape.symbols() + REPAIR_EXTRA, "{all} symbols of repair");
     }
 
     #[test]
