@@ -311,10 +311,10 @@ mod tests {
     #[test]
     fn a_large_object_survives_outages_of_every_length() {
         for (seed, outage_us, at_us) in [
-            (1, 50_000, 100_000),
-            (2, 400_000, 150_000),
+            (1, 50_000, 60_000),
+            (2, 400_000, 80_000),
             (3, 1_500_000, 50_000),
-            (4, 5_000_000, 90_000),
+            (4, 5_000_000, 70_000),
         ] {
             let path = Path { rate_bytes_s: 125_000_000, queue_us: 200_000, ..Path::clean(25_000) };
             let nodes = vec![engine(0, &[1]), engine(1, &[0])];
