@@ -3,7 +3,7 @@
 //! In: our binary, started as its users start it. Out: for each storm what was counted, and whether it is what it must be:
 //! of two rivals sent over two connections at the same moment exactly one is accepted and mined; a chain of unconfirmed
 //! transactions is accepted whole and fits one block; after `kill -9` under load every block that was acknowledged is
-//! there, what was mined cannot be spent again, what was not can be sent again.
+//! there, what was mined cannot be spent again, what was not is in the pool or can be sent again.
 
 use crate::nodes::metanode::{self, MetaNode};
 use crate::nodes::{NodeError, failed};
@@ -337,9 +337,12 @@ fn resend(
             continue;
         }
         for (row, place) in rows.iter().zip(start..end) {
-            let is_in = row["verdict"] == "accepted";
-            accepted += usize::from(is_in);
-            wrong += usize::from(is_in == mined.contains(&offer.get(place).txid.to_string()));
+            let is_new = row["verdict"] == "accepted";
+            // What came back with the journal is known, in a block or in the pool.
+            let is_in = is_new || row["verdict"] == "known";
+            accepted += usize::from(is_new);
+            let is_mined = mined.contains(&offer.get(place).txid.to_string());
+            wrong += usize::from(!is_in || is_new && is_mined);
         }
     }
     Ok((accepted, wrong))
