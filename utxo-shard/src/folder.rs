@@ -64,8 +64,7 @@ pub enum FolderError {
     /// Another version wrote it.
     #[error(
         "{path} was written by version {got} of the data directory, this program writes version \
-         {expected}; run `metanode utxo export` of the version that wrote it, then `metanode utxo \
-         import` here"
+         {expected}; run the version that wrote it, or choose another --data-dir"
     )]
     Version {
         /// The directory.
@@ -77,8 +76,8 @@ pub enum FolderError {
     },
     /// It has another number of shards.
     #[error(
-        "{path} has {got} shards, expected {expected}; start with --shards {got}, or run `metanode \
-         utxo reshard {path} --shards {expected}` first"
+        "{path} has {got} shards, expected {expected}; start with --shards {got}, or choose another \
+         --data-dir"
     )]
     Shards {
         /// The directory.
@@ -426,7 +425,7 @@ mod tests {
         assert_eq!(first.index_key(1), again.index_key(1));
         assert_ne!(first.index_key(0), first.index_key(1));
         let error = on(&FolderConfig { shards: 3, ..CONFIG }).expect_err("two shards").to_string();
-        assert!(error.contains("metanode utxo reshard /x/utxo --shards 3"), "{error}");
+        assert!(error.contains("has 2 shards, expected 3; start with --shards 2"), "{error}");
     }
 
     #[test]
@@ -436,7 +435,10 @@ mod tests {
         on().expect("made");
         disk.flip(Path::new(HEADER), 8, 1);
         let error = on().expect_err("version 3").to_string();
-        assert!(error.contains("version 3") && error.contains("metanode utxo import"), "{error}");
+        assert!(
+            error.contains("version 3") && error.contains("run the version that wrote it"),
+            "{error}"
+        );
         disk.flip(Path::new(HEADER), 8, 1);
         disk.flip(Path::new(HEADER), 30, 1);
         assert!(on().expect_err("damaged").to_string().contains("checksum"));
