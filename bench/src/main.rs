@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod consensus;
+mod crash;
 mod emulate;
 mod hostile;
 mod instructions;
@@ -47,6 +48,8 @@ enum Command {
     Consensus(consensus::Args),
     /// Network namespaces joined by links with delay, loss and a rate
     Emulate(emulate::Args),
+    /// Kills a node again and again under load, and holds what comes back against what was promised
+    Crash(crash::Args),
     /// Accepted transactions a second, beside the roofline of the kernels
     Pipeline(pipeline::Args),
     Net(net::Args),
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Vectors(args) => vectors::main(&args),
         Command::Oracle(args) => oracle::main(&args),
         Command::Consensus(args) => consensus::main(&args),
+        Command::Crash(args) => crash::main(&args),
         Command::Emulate(args) => emulate::main(&args),
         Command::Pipeline(args) => pipeline::main(&args),
         Command::Net(args) => net::main(&args),

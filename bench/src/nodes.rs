@@ -3,6 +3,7 @@
 //! In: a program and its options. Out: a running node with a port and credentials. Two of them are known: SV Node (`svnode`) and
 //! ours (`metanode`). Both listen on the loopback address only; their folders go away with them.
 
+pub mod client;
 pub mod metanode;
 pub mod svnode;
 
@@ -86,7 +87,36 @@ impl Running {
 
     /// One JSON-RPC call over a connection of its own.
     pub fn call(&self, method: &str, params: &Value) -> Result<Value, NodeError> {
-        let body = json!({ "id": 1, "method": method, "params": params }).to_string();
+        let answer = self.post(method, &json!({ "id": 1, "method": method, "params": params }))?;
+        if answer["error"].is_null() {
+            Ok(answer["result"].clone())
+        } else {
+            Err(NodeError(format!("calling {method}: {}", answer["error"])))
+        }
+    }
+
+    /// Many calls of one method in one request; the results in their order.
+    pub fn call_many(&self, method: &str, params: &[Value]) -> Result<Vec<Value>, NodeError> {
+        let call =
+            |(id, params): (usize, &Value)| json!({ "id": id, "method": method, "params": params });
+        let body: Value = params.iter().enumerate().map(call).collect();
+        let answers = self.post(method, &body)?;
+        let answers = answers.as_array().map_or(&[][..], Vec::as_slice);
+        let bad = answers.iter().find(|answer| !answer["error"].is_null());
+        match bad {
+            None if answers.len() == params.len() => {
+                Ok(answers.iter().map(|answer| answer["result"].clone()).collect())
+            }
+            _ => Err(NodeError(format!(
+                "calling {method} {} times: {} answers, {bad:?}",
+                params.len(),
+                answers.len()
+            ))),
+        }
+    }
+
+    fn post(&self, method: &str, body: &Value) -> Result<Value, NodeError> {
+        let body = body.to_string();
         let basic = base64::engine::general_purpose::STANDARD.encode(&self.credentials);
         let request = format!(
             "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Basic {basic}\r\n\
@@ -99,13 +129,8 @@ impl Running {
         let Some((_, body)) = text.split_once("\r\n\r\n") else {
             return Err(NodeError(format!("calling {method}: no HTTP answer: {text}")));
         };
-        let answer: Value = serde_json::from_str(body)
-            .map_err(|error| NodeError(format!("calling {method}: {error}: {body}")))?;
-        if answer["error"].is_null() {
-            Ok(answer["result"].clone())
-        } else {
-            Err(NodeError(format!("calling {method}: {}", answer["error"])))
-        }
+        serde_json::from_str(body)
+            .map_err(|error| NodeError(format!("calling {method}: {error}: {body}")))
     }
 }
 

@@ -5,14 +5,13 @@
 //! transactions is accepted whole and fits one block; after `kill -9` under load every block that was acknowledged is
 //! there, what was mined cannot be spent again, what was not is in the pool or can be sent again.
 
+use crate::nodes::client::{Client, mine, signed};
 use crate::nodes::metanode::{self, MetaNode};
 use crate::nodes::{NodeError, failed};
 use load::evidence::Evidence;
-use load::{Inject, Kind, Offer, Options, Plan, Workload};
+use load::{Inject, Kind, Offer, Options, Workload};
 use serde_json::{Value, json};
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Barrier;
@@ -21,9 +20,6 @@ use std::time::{Duration, Instant};
 
 /// Transactions of one request.
 const BATCH: usize = 500;
-/// Regtest's address of nobody: twenty zeros.
-const NOBODY: &str = "mfWxJ45yp2SFn7UciZyNpvDKrzbhyfKrY8";
-
 #[derive(clap::Args)]
 pub struct Args {
     /// Pairs of rivals
@@ -67,72 +63,6 @@ fn run(args: &Args, evidence: &mut Evidence, wrong: &mut Vec<String>) -> Result<
     evidence.set("chain", chain(args, &program, wrong)?);
     evidence.set("kills", kills(args, &program, wrong)?);
     Ok(())
-}
-
-/// Coins on the node, and the plan signed.
-fn signed(node: &MetaNode, options: Options) -> Result<Offer, NodeError> {
-    let plan = Plan::new(Options { keys: 1_000, ..options });
-    let authority = format!("127.0.0.1:{}", node.running.rpc_port);
-    let coins = control_plane::load::coins_by_rpc(&authority, &node.running.credentials, &plan)
-        .map_err(|error| failed("preparing coins", &error))?;
-    Ok(plan.sign(&coins.coins))
-}
-
-/// A keep-alive connection to the submit interface.
-struct Client {
-    reader: BufReader<TcpStream>,
-}
-
-impl Client {
-    fn open(port: u16) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        Ok(Self { reader: BufReader::new(stream) })
-    }
-
-    /// Status and body of a POST.
-    fn post(&mut self, path: &str, body: &[u8]) -> std::io::Result<(u16, Vec<u8>)> {
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        let mut bytes = head.into_bytes();
-        bytes.extend_from_slice(body);
-        self.reader.get_mut().write_all(&bytes)?;
-        let (mut status, mut length) = (0, 0);
-        loop {
-            let mut line = String::new();
-            if self.reader.read_line(&mut line)? == 0 {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
-            if let Some(rest) = line.strip_prefix("HTTP/1.1 ") {
-                status = rest.split(' ').next().and_then(|s| s.parse().ok()).unwrap_or(0);
-            }
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap_or(0);
-            }
-            if line == "\r\n" {
-                break;
-            }
-        }
-        let mut answer = vec![0; length];
-        self.reader.read_exact(&mut answer)?;
-        Ok((status, answer))
-    }
-
-    /// Sends a transaction; whether it was accepted, and the answer.
-    fn tx(&mut self, tx: &[u8]) -> Result<(bool, String), NodeError> {
-        let (status, body) =
-            self.post("/tx", tx).map_err(|error| failed("posting a transaction", &error))?;
-        Ok((status == 200, format!("{status} {}", String::from_utf8_lossy(&body))))
-    }
-}
-
-fn mine(node: &MetaNode, count: u32) -> Result<Vec<String>, NodeError> {
-    let mined = node.running.call("generatetoaddress", &json!([count, NOBODY]))?;
-    let hashes = mined.as_array().into_iter().flatten().filter_map(Value::as_str);
-    Ok(hashes.map(str::to_owned).collect())
 }
 
 fn txids_of(node: &MetaNode, block: &str) -> Result<HashSet<String>, NodeError> {
@@ -353,13 +283,7 @@ mod tests {
     use super::*;
     use consensus::hash::TxId;
     use consensus::tx::Tx;
-
-    #[test]
-    fn nobodys_address_pays_to_twenty_zeros() {
-        let nobody = consensus::address::Destination::PubKeyHash([0; 20]);
-        let params = consensus::params::ChainParams::of(consensus::params::Network::Regtest);
-        assert_eq!(nobody.to_address(&params), NOBODY);
-    }
+    use load::Plan;
 
     #[test]
     fn rivals_of_a_plan_spend_the_same_coin() {

@@ -109,6 +109,21 @@ pub trait Engine {
     /// The end of the chain the coins are of.
     fn tip(&self) -> ChainEnd;
 
+    /// Name and height of the end of the chain whose coins were there at the start, until [`Engine::stand_on`].
+    fn recovered_tip(&self) -> Option<(BlockHash, u32)> {
+        None
+    }
+
+    /// The chain up to [`Engine::recovered_tip`] was found; `coinbases` are those of its blocks from height 1 on.
+    fn stand_on(&mut self, _coinbases: &[TxId], _end: ChainEnd) -> Result<(), NodeError> {
+        Ok(())
+    }
+
+    /// Why nothing new should be begun, if that is so.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// What a block on top of the tip could be made of now.
     fn candidate(&mut self, want: Want) -> Result<Candidate, NodeError>;
 

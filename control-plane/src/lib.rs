@@ -12,6 +12,7 @@ pub mod datadir;
 pub mod demo;
 pub mod dump;
 pub mod engine;
+pub mod epochs;
 pub mod http;
 pub mod hw;
 pub mod interfaces;

@@ -155,7 +155,7 @@ impl Links {
 /// Divides `total` bytes.
 pub fn divide(total: u64, from: String, layout: &Layout) -> Result<Division, MemoryError> {
     let arenas = Arenas::default();
-    let plan = topology::node_with(layout, Ingest::Control, true, arenas).plan()?;
+    let plan = topology::node_with(layout, Ingest::Control, true, arenas, true).plan()?;
     let links = Links::of(&plan, arenas);
     if let Some(division) = try_divide(total, &from, layout, &links) {
         return Ok(division);

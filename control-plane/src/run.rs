@@ -7,6 +7,7 @@
 use crate::chain::{self, ChainError, ChainOptions, Ended};
 use crate::config::{self, Config, Flags, Loaded};
 use crate::datadir::{DataDir, DataDirError, LinkDir};
+use crate::epochs::Journals;
 use crate::http::ops::Readiness;
 use crate::http::submit::StatedPolicy;
 use crate::interfaces::{Bound, InterfaceError};
@@ -39,6 +40,8 @@ const READY_EVERY: Duration = Duration::from_millis(10);
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 /// The part that readiness waits for.
 const CHAIN: &str = "chain";
+/// The part that fails with the disk.
+const JOURNAL: &str = "journal";
 
 /// Runs a node until it is told to stop
 #[derive(Args, Debug)]
@@ -162,6 +165,9 @@ fn run(flags: &Flags, loaded: &Loaded, logs: &Logs) -> Result<(), RunError> {
     data.write(top::LAYOUT_FILE, &layout)?;
     data.announce(&told)?;
     runtime.spawn(publish(up.monitor.clone()));
+    if let Some(journals) = up.service.journals.clone() {
+        runtime.spawn(tell_health(journals, readiness.clone()));
+    }
     tracing::info!(
         submit = %told["listen"]["submit"].as_str().unwrap_or_default(),
         rpc = %told["listen"]["rpc"].as_str().unwrap_or_default(),
@@ -243,6 +249,15 @@ impl Up {
         };
         let (submit, gate) =
             submit::start(ends, limits).map_err(system("starting the gate's thread"))?;
+        let journals = node.journals();
+        if let Some(journals) = &journals {
+            submit.keep_in(journals.clone());
+        } else if pool.dropped_bytes() > 0 {
+            tracing::info!(
+                bytes = pool.dropped_bytes(),
+                "the pool of the last run was dropped: transactions that no block has must be sent again"
+            );
+        }
         let stop = Stop::new();
         let options = ChainOptions {
             directory: data.path().to_owned(),
@@ -254,7 +269,7 @@ impl Up {
         };
         let (chain, thread) = chain::open(options, node)?;
         let thread = thread.spawn().map_err(system("starting the chain's thread"))?;
-        let service = Service { submit, chain, pool, params, clock, stop, counters };
+        let service = Service { submit, chain, pool, params, clock, stop, counters, journals };
         Ok(Self { service, policy, monitor, gate, chain: Some(thread) })
     }
 
@@ -290,6 +305,21 @@ async fn publish(monitor: Monitor) {
     loop {
         tick.tick().await;
         monitor.publish();
+    }
+}
+
+/// Not ready as long as a journal cannot be written.
+async fn tell_health(journals: Journals, readiness: Readiness) {
+    let mut health = journals.health();
+    loop {
+        let trouble = health.borrow_and_update().as_ref().map(ToString::to_string);
+        match trouble {
+            Some(why) => readiness.block(JOURNAL, why),
+            None => readiness.clear(JOURNAL),
+        }
+        if health.changed().await.is_err() {
+            return;
+        }
     }
 }
 
@@ -347,6 +377,8 @@ fn options(
     options.shard_transactions_max = division.shard_transactions_max;
     options.shard_slab_bytes = division.shard_slab_bytes;
     options.populate = config.node.populate;
+    options.durability = config.node.durability;
+    options.epoch_period = config.node.epoch_period;
     options.policy.fee_min = FeeRate { sat_per_kb: config.policy.fee_min_sat_per_kb };
     options.policy.tx_bytes_max = config.policy.tx_bytes_max.0.min(division.arenas.tx_bytes);
     options.bounds.orphan_age_max_ns = config.policy.orphan_age_max.as_nanos() as u64;

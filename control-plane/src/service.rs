@@ -6,6 +6,7 @@
 
 use crate::chain::Chain;
 use crate::counters::Counters;
+use crate::epochs::Journals;
 use crate::store::Pool;
 use crate::submit::Submit;
 use consensus::params::ChainParams;
@@ -33,6 +34,8 @@ pub struct Service {
     pub stop: Stop,
     /// Counters of the tiles.
     pub counters: CountersReader,
+    /// What the journals have; `None` where there are none.
+    pub journals: Option<Journals>,
 }
 
 /// The node's clock: the host's, or a time that somebody set.

@@ -1,5 +1,6 @@
 //! `metanode topo`: the machine as it would be built here: tiles, links, cores, and who gets how much memory.
 
+use crate::config::value::Durability;
 use crate::config::{self, Flags};
 use crate::memory;
 use crate::topology::{self, Ingest};
@@ -33,8 +34,9 @@ pub fn main(args: &TopoArgs) -> ExitCode {
         Ok(division) => (Some(division), None),
         Err(error) => (None, Some(error)),
     };
+    let durable = loaded.config.node.durability != Durability::None;
     let arenas = memory.as_ref().map_or_else(Default::default, |m| m.arenas);
-    match topology::node_with(&layout, Ingest::Control, true, arenas).plan() {
+    match topology::node_with(&layout, Ingest::Control, true, arenas, durable).plan() {
         Ok(plan) => {
             let text = match (args.dot, args.json) {
                 (true, _) => plan.dot(),

@@ -27,6 +27,8 @@ pub const VERDICTS: u32 = 16_384;
 pub const BLOCK_VERDICTS: u32 = 1_024;
 /// Frags of the control plane's own links.
 const CONTROL: u32 = 64;
+/// What is said about epochs at once.
+const EPOCH_BYTES: u32 = 256;
 
 const MIB: u64 = 1 << 20;
 
@@ -68,16 +70,19 @@ impl Ingest {
 
 /// The table of a node on `layout`. With `store` the bytes of accepted transactions are kept for blocks.
 pub fn node(layout: &Layout, ingest: Ingest, store: bool) -> Topology {
-    node_with(layout, ingest, store, Arenas::default())
+    node_with(layout, ingest, store, Arenas::default(), true)
 }
 
-/// The same with arenas of that size.
+/// The same with arenas of that size; with `durable` somebody closes epochs.
 #[rustfmt::skip]
-pub fn node_with(layout: &Layout, ingest: Ingest, store: bool, arenas: Arenas) -> Topology {
+pub fn node_with(layout: &Layout, ingest: Ingest, store: bool, arenas: Arenas, durable: bool) -> Topology {
     let mut t = Topology::new("node");
     let (sender, transactions, verdicts) = ingest.rows();
     t.external("control", 1);
     t.external("block", 1);
+    if durable {
+        t.external("epoch", 1);
+    }
     match ingest {
         Ingest::Control => t.external("submit", 1),
         Ingest::Replay => t.tile::<Replay>(1),
@@ -97,13 +102,22 @@ pub fn node_with(layout: &Layout, ingest: Ingest, store: bool, arenas: Arenas) -
     t.link("long_validate",     1_024,    64,                 Lossless, one("long"),      each("validate")).window(1_024);
     t.link(transactions,         2_048,    TX_BYTES,           Lossless, one(sender),      each("validate")).arena(arenas.tx_bytes);
     t.link("control_shard",     CONTROL,  BATCH_BYTES,        Lossless, one("control"),   each("shard")).arena(arenas.batch_bytes);
+    if durable {
+        t.link("epoch_shard",   CONTROL,  EPOCH_BYTES,        Lossless, one("epoch"),     each("shard"));
+    }
     t.link("validate_shard",    REQUESTS, BATCH_BYTES,        Lossless, each("validate"), each("shard")).arena(arenas.batch_bytes);
     t.link("validate_long",     256,      TX_BYTES,           Lossless, each("validate"), one("long")).arena(arenas.tx_bytes);
     t.link("control_pack",      CONTROL,  BATCH_BYTES,        Lossless, one("control"),   one("pack"));
     t.link("shard_pack",        4_096,    TX_BYTES,           Lossless, each("shard"),    pack_and_store).arena(arenas.batch_bytes);
+    if durable {
+        t.link("epoch_pack",    CONTROL,  EPOCH_BYTES,        Lossless, one("epoch"),     one("pack"));
+    }
     t.link(verdicts,             VERDICTS, VerdictFrag::LEN as u32, Lossless, each("validate"), one(sender)).window(VERDICTS);
     t.link("validate_block",    BLOCK_VERDICTS, VerdictFrag::LEN as u32, Lossless, each("validate"), one("block")).window(BLOCK_VERDICTS);
     t.link("shard_control",     CONTROL,  BATCH_BYTES,        Lossless, each("shard"),    one("control")).window(CONTROL);
+    if durable {
+        t.link("shard_epoch",   CONTROL,  EPOCH_BYTES,        Lossless, each("shard"),    one("epoch")).window(CONTROL);
+    }
     t.link("pack_control",      CONTROL,  BATCH_BYTES,        Lossless, one("pack"),      one("control")).window(CONTROL);
     t.link("pack_store",        256,      BATCH_BYTES,        Lossless, one("pack"),      one("store"));
 

@@ -80,5 +80,5 @@ pub use recovery::{Mended, RecoverError, Recovered, RecoveryReport, Unmined};
 pub use reference::Reference;
 pub use shard::{Counts, Outbox, Progress, Shard, Totals};
 pub use slot::SlotEntry;
-pub use tile::{ShardCount, ShardTile};
+pub use tile::{ShardCount, ShardTile, slot_entry};
 pub use undo::PruneStep;

@@ -13,10 +13,15 @@
 use crate::admin::AdminOutcome;
 use crate::backlog::Backlog;
 use crate::config::ShardConfig;
+use crate::journal::Health;
+use crate::keeper::{CheckpointState, Keeper, KeeperStats};
 use crate::outlet::Outlet;
 use crate::shard::{Outbox, Shard};
+use crate::slot::SlotEntry;
 use dataplane::metrics::CounterDef;
-use dataplane::msg::admin::{Admin, AdminReply};
+use dataplane::msg::admin::{
+    Admin, AdminReply, CheckpointAt, JournalHealth, ShardEpochs, SlotWords,
+};
 use dataplane::msg::batch::Item;
 use dataplane::msg::{BatchHeader, BatchReader, BatchWriter, Context};
 use dataplane::tile::{Busy, Filter, Frag, House, In, Out, Outs, Seq, Sig, Tile};
@@ -100,6 +105,30 @@ dataplane::counters! {
         SlabUsedBytes = gauge "slab_used_bytes",
         /// Bytes of the slab.
         SlabBytes = gauge "slab_bytes",
+        /// Bytes of the journal.
+        JournalBytes = gauge "journal_bytes",
+        /// Segments of the journal.
+        JournalSegments = gauge "journal_segments",
+        /// Newest epoch that is on disk here.
+        DurableEpoch = gauge "durable_epoch",
+        /// Bytes written to the journal.
+        JournalWrittenBytes = counter "journal_written_bytes_total",
+        /// Times the journal was synced.
+        JournalSyncs = counter "journal_syncs_total",
+        /// Requests that waited for room in the log.
+        JournalCrowded = counter "journal_crowded_total",
+        /// Tries to write on a full disk.
+        JournalFullTries = counter "journal_full_tries_total",
+        /// Checkpoints written.
+        Checkpoints = counter "checkpoints_total",
+        /// Checkpoints given up.
+        CheckpointsLost = counter "checkpoints_lost_total",
+        /// Bytes written to checkpoints.
+        CheckpointBytes = counter "checkpoint_bytes_total",
+        /// Decisions copied forward before a segment was dropped.
+        CopiedForward = counter "journal_copied_forward_total",
+        /// Segments of the journal dropped.
+        SegmentsDropped = counter "journal_segments_dropped_total",
     }
 }
 
@@ -108,6 +137,7 @@ dataplane::counters! {
 enum Source {
     Validator(u16),
     Control,
+    Epochs,
 }
 
 /// Progress of one batch of orders.
@@ -132,6 +162,54 @@ pub struct ShardTile {
     answers: Vec<u8>,
     requests: u64,
     left_over: u64,
+    kept: Option<Kept>,
+}
+
+/// An entry of the manifest out of [`ShardEpochs::entry`].
+pub fn slot_entry([slot, epoch, bytes, checksum, _]: SlotWords) -> SlotEntry {
+    SlotEntry { slot: slot as u32, epoch, bytes, checksum }
+}
+
+impl Kept {
+    fn now(&self, shard: &Shard) -> ShardEpochs {
+        let keeper = &self.keeper;
+        let (checkpoint, checkpoint_epoch, entry) = match keeper.checkpoint_state() {
+            CheckpointState::Idle => (CheckpointAt::Idle, 0, [0; 5]),
+            CheckpointState::Ordered { at } => (CheckpointAt::Ordered, at, [0; 5]),
+            CheckpointState::Writing { at } => (CheckpointAt::Writing, at, [0; 5]),
+            CheckpointState::Written { at, entry } => {
+                let SlotEntry { slot, epoch, bytes, checksum } = entry;
+                (CheckpointAt::Written, at, [u64::from(slot), epoch, bytes, checksum, 0])
+            }
+            CheckpointState::Lost { at } => (CheckpointAt::Lost, at, [0; 5]),
+        };
+        ShardEpochs {
+            entered: shard.epoch().number,
+            has_logged: shard.has_logged(),
+            durable: keeper.durable().number,
+            health: match keeper.health() {
+                Health::Good => JournalHealth::Good,
+                Health::DiskFull { .. } => JournalHealth::DiskFull,
+                Health::Failed { .. } => JournalHealth::Failed,
+            },
+            wants_checkpoint: keeper.wants_checkpoint(),
+            checkpoint,
+            checkpoint_epoch,
+            entry,
+        }
+    }
+}
+
+/// What a shard with a journal has besides.
+#[derive(Debug)]
+struct Kept {
+    keeper: Keeper,
+    out: Out,
+    /// What was said last.
+    said: ShardEpochs,
+    /// The newest checkpoint that was ordered, and the newest that the manifest names.
+    ordered: u64,
+    installed: u64,
 }
 
 impl ShardTile {
@@ -141,13 +219,28 @@ impl ShardTile {
     /// If there is no `shard_pack`, or not one `validate_shard` and one `shard_validate` for each validator of the partition.
     #[expect(clippy::needless_pass_by_value, reason = "tiles are built from a config of their own")]
     pub fn new(config: ShardConfig, wiring: &Wiring) -> Self {
-        let validators = config.partition.validators();
+        Self::around(Shard::new(&config), wiring)
+    }
+
+    /// A tile around a shard that was recovered, and its journal.
+    ///
+    /// # Panics
+    /// As [`ShardTile::new`], and if there is no `shard_epoch`.
+    pub fn with_journal(shard: Shard, keeper: Keeper, wiring: &Wiring) -> Self {
+        let out = wiring.output("shard_epoch").expect("a durable shard needs shard_epoch");
+        let kept = Kept { keeper, out, said: ShardEpochs::default(), ordered: 0, installed: 0 };
+        let kept = Some(kept);
+        Self { kept, ..Self::around(shard, wiring) }
+    }
+
+    fn around(shard: Shard, wiring: &Wiring) -> Self {
+        let validators = shard.partition.validators();
         let requests = wiring.inputs("validate_shard");
         let replies = wiring.outputs("shard_validate");
         assert!(
             requests.len() == usize::from(validators) && replies.len() == requests.len(),
             "shard {} has {} links in and {} out for {validators} validators",
-            config.shard,
+            shard.number(),
             requests.len(),
             replies.len()
         );
@@ -156,11 +249,19 @@ impl ShardTile {
         for (validator, input) in requests.iter().enumerate() {
             ins[input.index()] = Source::Validator(validator as u16);
         }
-        let known = |row: &&str| matches!(*row, "validate_shard" | "control_shard");
-        assert!(rows.iter().all(known), "a shard reads validate_shard and control_shard: {rows:?}");
+        for (source, row) in ins.iter_mut().zip(&rows) {
+            if *row == "epoch_shard" {
+                *source = Source::Epochs;
+            }
+        }
+        let known = |row: &&str| matches!(*row, "validate_shard" | "control_shard" | "epoch_shard");
+        assert!(
+            rows.iter().all(known),
+            "a shard reads validate_shard, control_shard and epoch_shard: {rows:?}"
+        );
         let pack = wiring.output("shard_pack").expect("a shard needs an out-link shard_pack");
         Self {
-            shard: Shard::new(&config),
+            shard,
             ins,
             validators,
             pack,
@@ -172,6 +273,7 @@ impl ShardTile {
             answers: vec![0; CONTROL_BYTES_MAX],
             requests: 0,
             left_over: 0,
+            kept: None,
         }
     }
 
@@ -180,16 +282,25 @@ impl ShardTile {
         &self.shard
     }
 
+    /// What its journal counts, if it has one.
+    pub fn journal(&self) -> Option<KeeperStats> {
+        self.kept.as_ref().map(|kept| kept.keeper.stats())
+    }
+
     /// The shard, for tools that turn no tile at the same time.
     pub fn shard_mut(&mut self) -> &mut Shard {
         &mut self.shard
     }
 
     fn takes(&self, input: In, outs: &Outs) -> bool {
-        if self.shard.is_building() {
+        let source = self.ins[input.index()];
+        if source == Source::Epochs {
+            return true;
+        }
+        if self.shard.is_building() || self.shard.log_is_crowded() {
             return false;
         }
-        match self.ins[input.index()] {
+        match source {
             Source::Validator(v) => {
                 self.backlogs[usize::from(v)].is_empty()
                     && self.outlet.has_room(outs, v)
@@ -198,6 +309,7 @@ impl ShardTile {
             Source::Control => {
                 self.orders.is_empty() && self.control.is_none_or(|out| outs.credit(out) > 0)
             }
+            Source::Epochs => true,
         }
     }
 
@@ -226,6 +338,49 @@ impl ShardTile {
             worked |= done > 0;
         }
         worked
+    }
+
+    /// Orders of whoever closes epochs. What was logged before belongs to the epochs before.
+    fn epochs(&mut self, frag: &[u8]) {
+        let Self { shard, kept, .. } = self;
+        let mut batch = BatchReader::new(frag).expect("epoch_shard carries batches");
+        while let Some(order) = batch.next_item::<Admin<'_>>() {
+            match order {
+                Admin::NextEpoch { epoch } => shard.meet_epoch(epoch),
+                Admin::Together { complete, checkpoint, installed } => {
+                    let Some(kept) = kept else { continue };
+                    kept.keeper.complete(complete);
+                    if installed > kept.installed {
+                        kept.installed = installed;
+                        kept.keeper.installed(installed);
+                    }
+                    if checkpoint > kept.ordered {
+                        kept.ordered = checkpoint;
+                        kept.keeper.checkpoint(shard, checkpoint);
+                    }
+                }
+                other => panic!("epoch_shard carries epochs, not {other:?}"),
+            }
+        }
+        assert!(batch.is_done(), "epoch_shard: bytes that are no order");
+    }
+
+    /// Lets the journal get on, and says how far it is where that has changed.
+    fn keep(&mut self, outs: &mut Outs) -> bool {
+        let Self { shard, kept: Some(kept), .. } = self else { return false };
+        let worked = kept.keeper.turn(shard);
+        let now = kept.now(shard);
+        if now == kept.said || outs.credit(kept.out) == 0 {
+            return worked;
+        }
+        kept.said = now;
+        let mut buffer = [0; BatchHeader::LEN + 128];
+        let mut batch = BatchWriter::new(&mut buffer, shard.epoch(), Context::default());
+        let fits = batch.push(&AdminReply::Epochs { at: now });
+        assert!(fits, "what a shard says of its epochs has its exact size");
+        let len = batch.finish();
+        outs.publish(kept.out, 1, &buffer[..len]);
+        true
     }
 
     fn wake(&mut self, outs: &mut Outs) -> bool {
@@ -430,6 +585,24 @@ impl Tile for ShardTile {
         ] {
             house.set(counter, value);
         }
+        let Some(kept) = &self.kept else { return };
+        let s = kept.keeper.stats();
+        for (counter, value) in [
+            (ShardCount::JournalBytes, s.journal_bytes),
+            (ShardCount::JournalSegments, s.segments),
+            (ShardCount::DurableEpoch, kept.said.durable),
+            (ShardCount::JournalWrittenBytes, s.writer.bytes),
+            (ShardCount::JournalSyncs, s.writer.syncs),
+            (ShardCount::JournalCrowded, self.shard.log_counts().crowded),
+            (ShardCount::JournalFullTries, s.writer.full_tries),
+            (ShardCount::Checkpoints, s.checkpoints),
+            (ShardCount::CheckpointsLost, s.checkpoints_lost),
+            (ShardCount::CheckpointBytes, s.checkpoint_bytes),
+            (ShardCount::CopiedForward, s.copied_forward),
+            (ShardCount::SegmentsDropped, s.segments_dropped),
+        ] {
+            house.set(counter, value);
+        }
     }
 
     fn before(&mut self, outs: &mut Outs) -> Busy {
@@ -454,13 +627,15 @@ impl Tile for ShardTile {
         match self.ins[input.index()] {
             Source::Validator(from) => self.requests(from, frag.bytes, outs),
             Source::Control => self.orders(frag.bytes, outs),
+            Source::Epochs => self.epochs(frag.bytes),
         }
     }
 
     fn after(&mut self, outs: &mut Outs) -> Busy {
         let woke = self.wake(outs);
         let sent = self.outlet.flush(outs, self.shard.epoch());
-        if woke || sent {
+        let kept = self.keep(outs);
+        if woke || sent || kept {
             Busy::Yes
         } else if self.is_drained() {
             Busy::No
@@ -475,5 +650,6 @@ impl Tile for ShardTile {
             && !self.shard.has_work()
             && !(0..self.validators).any(|v| self.shard.has_wakes(v))
             && self.outlet.is_empty()
+            && self.kept.as_ref().is_none_or(|kept| kept.keeper.is_idle())
     }
 }

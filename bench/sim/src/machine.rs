@@ -10,7 +10,8 @@ use consensus::params::{ChainParams, Network};
 use consensus::rules::FeeRate;
 use consensus::script::Budget;
 use dataplane::long::Long;
-use dataplane::msg::{Epoch, VerdictFrag};
+use dataplane::msg::pack_control::Restored;
+use dataplane::msg::{Epoch, ParentSeq, VerdictFrag};
 use dataplane::pack::{PackConfig, PackTile};
 use dataplane::partition::Partition;
 use dataplane::rng::Rng;
@@ -21,7 +22,7 @@ use dataplane::topo::{
     Topology, each, one,
 };
 use dataplane::validate::{Config, Links, Policy, Validate};
-use utxo_shard::{ShardConfig, ShardTile};
+use utxo_shard::{Keeper, Shard, ShardConfig, ShardTile};
 
 /// Verdicts that may wait at a validator's link.
 const VERDICTS: u32 = 64;
@@ -56,6 +57,10 @@ pub struct Machine {
     pub control_pack: ExternalOut,
     pub pack_control: ExternalIn,
     pub pack_store: ExternalIn,
+    /// Of whoever closes epochs; empty where there are no journals.
+    pub epoch_shard: Vec<ExternalOut>,
+    pub shard_epoch: Vec<ExternalIn>,
+    pub epoch_pack: Vec<ExternalOut>,
     /// What the ends come from; lives as long as they do.
     _built: Vec<Built>,
 }
@@ -86,13 +91,58 @@ fn externals(built: &mut Built, name: &str, count: u16) -> Vec<ExternalEnds> {
     (0..usize::from(count)).map(end).collect()
 }
 
+/// Shards that outlive the machine: with their journals, and what they have for pack.
+#[derive(Debug)]
+pub struct Kept {
+    pub partition: Partition,
+    pub shards: Vec<(Shard, Keeper)>,
+    pub published: Vec<ParentSeq>,
+    pub unmined: Vec<Restored>,
+}
+
+/// What a shard of this machine is built with.
+pub fn shard_config(
+    o: &Options,
+    partition: &Partition,
+    shard: u16,
+    index_key: (u64, u64),
+) -> ShardConfig {
+    ShardConfig {
+        shard,
+        partition: partition.clone(),
+        index_key,
+        params: ChainParams::of(Network::Regtest),
+        epoch: Epoch { incarnation: 1, number: 1 },
+        transactions_max: if o.full {
+            FULL / usize::from(o.shards)
+        } else {
+            o.shard_transactions_max
+        },
+        slab_bytes: 32 << 20,
+        announced_max: o.announced_max,
+        watched_max: o.announced_max,
+        waiters_max: o.waiters_max,
+    }
+}
+
 impl Machine {
     /// Builds what `o` says.
     pub fn new(o: &Options, seed: u64) -> Self {
+        Self::with(o, seed, None)
+    }
+
+    /// The same around shards that were there before.
+    pub fn with(o: &Options, seed: u64, kept: Option<Kept>) -> Self {
         let mut rng = Rng::salted(seed, SALT);
         let mut secret = [0; 16];
         rng.fill(&mut secret);
-        let partition = Partition::new(secret, o.shards, o.validators);
+        let durable = kept.is_some();
+        let (partition, mut kept_shards, begin) = match kept {
+            Some(Kept { partition, shards, published, unmined }) => {
+                (partition, shards, Some((published, unmined)))
+            }
+            None => (Partition::new(secret, o.shards, o.validators), Vec::new(), None),
+        };
         let params = ChainParams::of(Network::Regtest);
         let clock = ManualClock::new();
         let config = Config {
@@ -120,38 +170,30 @@ impl Machine {
             wiring.stem(tile, clock.clone())
         });
         let validates = validates.collect();
-        let mut s = build(&shard_table(o), seed);
+        let mut s = build(&shard_table(o, durable), seed);
+        let mut kept_shards = kept_shards.drain(..);
         let shards = (0..usize::from(o.shards)).map(|i| {
             let wiring = s.wiring("shard", i).expect("a wiring is taken once");
             let index_key = (rng.next_u64(), rng.next_u64());
-            let shard = ShardConfig {
-                shard: i as u16,
-                partition: partition.clone(),
-                index_key,
-                params: params.clone(),
-                epoch: Epoch { incarnation: 1, number: 1 },
-                transactions_max: if o.full {
-                    FULL / usize::from(o.shards)
-                } else {
-                    o.shard_transactions_max
-                },
-                slab_bytes: 32 << 20,
-                announced_max: o.announced_max,
-                watched_max: o.announced_max,
-                waiters_max: o.waiters_max,
+            let tile = match kept_shards.next() {
+                Some((shard, keeper)) => ShardTile::with_journal(shard, keeper, &wiring),
+                None => ShardTile::new(shard_config(o, &partition, i as u16, index_key), &wiring),
             };
-            let tile = ShardTile::new(shard, &wiring);
             wiring.stem(tile, clock.clone())
         });
         let shards = shards.collect();
-        let mut p = build(&pack_table(o), seed);
+        let mut p = build(&pack_table(o, durable), seed);
         let wiring = p.wiring("pack", 0).expect("a wiring is taken once");
-        let pack = PackTile::new(PackConfig {
+        let mut pack = PackTile::new(PackConfig {
             transactions_max: 1 << 13,
             restored_max: 1 << 6,
             subtree_lg_leaves: o.subtree_lg_leaves,
+            durable,
             ..PackConfig::new(o.shards, (rng.next_u64(), rng.next_u64()))
         });
+        if let Some((published, unmined)) = begin {
+            pack.begin_with(&published, unmined.into_iter());
+        }
         let pack = wiring.stem(pack, clock.clone());
 
         let mut wires = Vec::new();
@@ -217,6 +259,13 @@ impl Machine {
         let mut s_control = s.external("control", 0).expect("an end is taken once");
         let mut p_control = p.external("control", 0).expect("an end is taken once");
         let mut store = p.external("store", 0).expect("an end is taken once");
+        let epoch = |built: &mut Built| {
+            durable.then(|| built.external("epoch", 0).expect("an end is taken once"))
+        };
+        let (mut s_epoch, mut p_epoch) = (epoch(&mut s), epoch(&mut p));
+        let epoch_shard = s_epoch.as_mut().map(|e| outs(e, "epoch_shard")).unwrap_or_default();
+        let shard_epoch = s_epoch.as_mut().map(|e| ins(e, "shard_epoch")).unwrap_or_default();
+        let epoch_pack = p_epoch.as_mut().map(|e| outs(e, "epoch_pack")).unwrap_or_default();
         built.extend([v, s, p]);
         Self {
             partition,
@@ -237,6 +286,9 @@ impl Machine {
             control_pack: only(outs(&mut p_control, "control_pack")),
             pack_control: only(ins(&mut p_control, "pack_control")),
             pack_store: only(ins(&mut store, "pack_store")),
+            epoch_shard,
+            shard_epoch,
+            epoch_pack,
             _built: built,
         }
     }
@@ -276,17 +328,24 @@ fn validate_table(o: &Options) -> Topology {
 }
 
 #[rustfmt::skip]
-fn shard_table(o: &Options) -> Topology {
+fn shard_table(o: &Options, durable: bool) -> Topology {
     let mut t = Topology::new("shards");
     t.external("control", 1);
     t.external("validate", o.validators.into());
     t.tile::<ShardTile>(o.shards.into());
     t.external("pack", 1);
+    if durable {
+        t.external("epoch", 1);
+    }
     //      link               depth          mtu            kind      producer          consumers
     t.link("control_shard",    o.depth,       8_192,         Lossless, one("control"),   each("shard")).arena(o.arena_bytes);
     t.link("validate_shard",   o.depth,       o.batch_bytes, Lossless, each("validate"), each("shard")).arena(o.arena_bytes);
     t.link("shard_pack",       o.burst_depth, o.tx_bytes,    Lossless, each("shard"),    one("pack")).arena(o.arena_bytes);
     t.link("shard_validate",   o.burst_depth, o.batch_bytes, Lossless, each("shard"),    each("validate")).window(o.burst_depth).arena(o.arena_bytes);
+    if durable {
+        t.link("epoch_shard",  o.depth,       256,           Lossless, one("epoch"),     each("shard"));
+        t.link("shard_epoch",  4,             256,           Lossless, each("shard"),    one("epoch")).window(4);
+    }
     t.link("shard_control",    4,             8_192,         Lossless, each("shard"),    one("control")).window(4);
     t.cores(1);
     for i in 0..usize::from(o.shards) {
@@ -296,15 +355,21 @@ fn shard_table(o: &Options) -> Topology {
 }
 
 #[rustfmt::skip]
-fn pack_table(o: &Options) -> Topology {
+fn pack_table(o: &Options, durable: bool) -> Topology {
     let mut t = Topology::new("packer");
     t.external("control", 1);
     t.external("shard", o.shards.into());
     t.tile::<PackTile>(1);
     t.external("store", 1);
+    if durable {
+        t.external("epoch", 1);
+    }
     //      link             depth     mtu         kind      producer       consumers
     t.link("control_pack",   o.depth,  8_192,      Lossless, one("control"), one("pack"));
     t.link("shard_pack",     o.depth,  o.tx_bytes, Lossless, each("shard"),  one("pack")).arena(o.arena_bytes);
+    if durable {
+        t.link("epoch_pack", o.depth,  64,         Lossless, one("epoch"),   one("pack"));
+    }
     t.link("pack_control",   o.depth,  2_048,      Lossless, one("pack"),    one("control")).window(o.depth);
     t.link("pack_store",     o.depth,  2_048,      Lossless, one("pack"),    one("store"));
     t.cores(1).place("pack", 0, 0);

@@ -9,6 +9,7 @@
 //! exactly the pool, parents first; an eviction has a reason, and nobody else is missing; a refused block changed nothing. A
 //! [`BlockPlant`] is a bug between the conductor and the tiles.
 
+mod crashes;
 mod lines;
 mod make;
 mod shadow;
@@ -23,6 +24,8 @@ use crate::run;
 use crate::wire::{WireKind, publish};
 use consensus::hash::TxId;
 use consensus::tx::{OutPoint, Tx};
+pub use crashes::{CrashPlant, CrashRun, run_crashes};
+use crashes::{Happened, Keeping, Published};
 use dataplane::blocks::{Conductor, Connected, Disconnected, NewBlock, Rejection, Trouble};
 use dataplane::msg::admin::Admin;
 use dataplane::msg::{
@@ -113,6 +116,8 @@ pub(super) struct Ground {
     hash: u64,
     tally: ReorgRun,
     no_plant: Planted,
+    /// Journals, and what must come back; nothing where nobody crashes.
+    keeping: Option<Keeping>,
 }
 
 impl Ground {
@@ -120,6 +125,10 @@ impl Ground {
         let mut options = Options::draw(seed);
         options.full = false;
         let machine = Machine::new(&options, seed);
+        Self::around(seed, options, machine, plant)
+    }
+
+    fn around(seed: u64, options: Options, machine: Machine, plant: Option<BlockPlant>) -> Self {
         let shadow = Shadow::new(machine.params.clone(), options.height - 1);
         let conductor = Conductor::new(machine.params.clone(), machine.partition.clone());
         Self {
@@ -137,6 +146,7 @@ impl Ground {
             tally: ReorgRun::default(),
             no_plant: Planted::new(None, seed),
             conductor: Some(conductor),
+            keeping: None,
             shadow,
             machine,
             options,
@@ -183,7 +193,9 @@ impl Ground {
             self.settle()?;
             self.drop_shard_answers()
         } {}
-        if self.seed.is_multiple_of(3) {
+        // With journals every block is a commit of its own: fewer seeds get an old chain.
+        let old_every = if self.keeping.is_some() { 25 } else { 3 };
+        if self.seed.is_multiple_of(old_every) {
             for _ in 0..OLD_BLOCKS {
                 self.connect_new(&[], None)?;
             }
@@ -296,7 +308,12 @@ impl Ground {
             median_time_past: self.shadow.median_time_past() + 1,
         };
         let mut conductor = self.conductor.take().expect("one thing at a time");
+        self.begin_block(&mut conductor, true, &block)?;
         let outcome = conductor.connect(&mut GroundLines(self), &new);
+        let happened = matches!(outcome, Ok(Ok(_))).then_some(Happened::Connected(&block));
+        if !matches!(outcome, Err(LinesError::Machine(..))) {
+            self.end_block(&mut conductor, happened)?;
+        }
         self.conductor = Some(conductor);
         match outcome {
             Ok(Ok(connected)) => {
@@ -357,9 +374,11 @@ impl Ground {
         let acts = self.rng.below(200);
         self.act_often(acts)?;
         let mut conductor = self.conductor.take().expect("one thing at a time");
+        self.begin_block(&mut conductor, false, &block)?;
         let outcome = conductor.disconnect(&mut GroundLines(self), &block.raw, height, mtp);
-        self.conductor = Some(conductor);
         let Disconnected { restored, evicted } = outcome.map_err(<(FailureKind, String)>::from)?;
+        self.end_block(&mut conductor, Some(Happened::Disconnected(&restored)))?;
+        self.conductor = Some(conductor);
         self.tally.disconnected += 1;
         self.tally.restored += restored.len() as u64;
         self.tally.evicted += evicted.len() as u64;
@@ -387,6 +406,7 @@ impl Ground {
             + self.machine.wires.len()
             + 3
             + usize::from(self.machine.long.is_some())
+            + usize::from(self.keeping.is_some())
     }
 
     /// Somebody drawn does something, unless it stalls.
@@ -406,6 +426,10 @@ impl Ground {
     fn turn(&mut self, who: usize) -> Checked<bool> {
         self.step += 1;
         run::note(self.seed, self.step);
+        self.may_crash()?;
+        if self.keeping.is_some() && who + 1 == self.actors() {
+            return Ok(self.turn_epochs());
+        }
         self.machine.clock.advance(US);
         let m = &mut self.machine;
         let (v, s, w) = (m.validates.len(), m.shards.len(), m.wires.len());
@@ -443,10 +467,13 @@ impl Ground {
         let burst = if self.healed { 16 } else { 1 + self.rng.below(self.options.wire_burst) };
         let mut any = false;
         for _ in 0..burst {
-            let Self { machine, no_plant, .. } = self;
+            let Self { machine, no_plant, keeping, .. } = self;
             let wire = &mut machine.wires[at];
             let kind = wire.kind();
             let taken = wire.take_in(frags, no_plant);
+            if taken.is_some() && keeping.as_ref().is_some_and(|k| k.forgets_epochs(kind)) {
+                wire.edit_newest(crashes::forget_epoch);
+            }
             let handed = wire.hand_on();
             any |= taken.is_some() || handed;
             if let (WireKind::Publish { shard }, Some(held)) = (kind, &taken) {
@@ -468,8 +495,15 @@ impl Ground {
         let (txid, seq) = (accepted.txid, accepted.publish_seq);
         ensure(seq == self.published[shard] + 1, || format!("shard {shard} published {seq} late"))?;
         self.published[shard] = seq;
+        let (kind, epoch) = (accepted.kind, accepted.epoch);
         self.note(&txid.0);
-        match accepted.kind {
+        let what = match kind {
+            AcceptedKind::Pool => Published::Accepted(txid),
+            AcceptedKind::Evicted => Published::Evicted(txid),
+            AcceptedKind::Block => Published::Other,
+        };
+        self.note_published(shard, seq, epoch, what);
+        match kind {
             AcceptedKind::Pool => {
                 self.tally.accepted += 1;
                 let new = self.shadow.pool.insert(txid);
@@ -485,14 +519,17 @@ impl Ground {
     }
 
     fn verdicts(&mut self, at: usize) -> Checked<bool> {
-        let mut any = false;
+        let (mut any, mut told) = (false, Vec::new());
         while let Some(frag) = self.machine.validate_verdict[at].poll() {
             let verdict = VerdictFrag::decode(frag.bytes);
             any = true;
             let known = verdict.is_some_and(|v| v.verdict != TxVerdict::MissingInput);
             ensure(known, || format!("a verdict on a copy for the pool: {verdict:?}"))?;
+            let accepted = verdict.filter(|v| v.verdict == TxVerdict::Accepted);
+            told.extend(accepted.map(|v| v.txid));
         }
         self.machine.validate_verdict[at].return_credit();
+        told.into_iter().for_each(|txid| self.note_accepted(txid));
         Ok(any)
     }
 

@@ -117,6 +117,13 @@ impl Wire {
         Some(held)
     }
 
+    /// Changes the frag that was taken in last.
+    pub fn edit_newest(&mut self, edit: impl FnOnce(&mut [u8])) {
+        if let Some(held) = self.held.back_mut() {
+            edit(&mut held.bytes);
+        }
+    }
+
     /// Hands on the frag that was taken in first; false if there is none or its reader has no room.
     pub fn hand_on(&mut self) -> bool {
         let Some(held) = self.held.front() else { return false };

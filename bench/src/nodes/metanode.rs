@@ -1,9 +1,13 @@
 //! Our own node, as its users start it: the binary, on regtest, on ports of its own.
 
-use super::{NodeError, Running, failed, free_port, line_of};
+use super::{NodeError, Running, exchange, failed, free_port, line_of};
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long it may take to be ready.
+const READY: Duration = Duration::from_secs(120);
 
 /// A running node of ours.
 #[derive(Debug)]
@@ -41,13 +45,47 @@ impl MetaNode {
 
     /// Starts it again in the folder and on the ports it had, after it ended.
     pub fn restart(&mut self, program: &Path) -> Result<(), NodeError> {
+        self.restart_with(program, &[])?;
+        self.running.greet("metanode", "getblockcount").map(drop)
+    }
+
+    /// The same with flags, and without waiting for more than its process and its cookie.
+    pub fn restart_with(&mut self, program: &Path, options: &[&str]) -> Result<(), NodeError> {
         let ports = [self.running.rpc_port, self.submit_port, self.ops_port];
         // The cookie of the life before says nothing about this one.
         let _ = std::fs::remove_file(cookie(self.running.folder()));
-        let (child, credentials) = launch(program, self.running.folder(), ports, &[])?;
+        let (child, credentials) = launch(program, self.running.folder(), ports, options)?;
         self.running.child = child;
         self.running.credentials = credentials;
-        self.running.greet("metanode", "getblockcount").map(drop)
+        Ok(())
+    }
+
+    /// Waits until it says that it is ready.
+    pub fn until_ready(&mut self) -> Result<(), NodeError> {
+        let request = b"GET /readiness HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let until = Instant::now() + READY;
+        loop {
+            let answer = exchange(self.ops_port, request).unwrap_or_default();
+            if answer.starts_with(b"HTTP/1.1 200") {
+                return Ok(());
+            }
+            if let Some(status) = self.running.ended() {
+                return Err(NodeError(format!("it ended before it was ready: {status}")));
+            }
+            if Instant::now() > until {
+                let text = String::from_utf8_lossy(&answer).into_owned();
+                return Err(NodeError(format!("it does not become ready: {text}")));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// The end of its log.
+    pub fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(self.running.folder().join("node.log"));
+        let log = log.unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(12)..].join("\n")
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::rounds::{boot, prepare};
 use crate::instructions::{Baseline, of_run, unavailable};
+use control_plane::config::value::Durability;
 use load::evidence::Evidence;
 use load::replay::{Log, Pace};
 use load::{Options, Workload};
@@ -21,7 +22,7 @@ const WITHIN: &str = "*turn_until_done*";
 pub fn turn_only(workload: Workload, txs: usize, seed: u64) -> ExitCode {
     let options = Options { keys: 50, ..Options::new(workload, txs, seed) };
     let (plan, fan_out, offer) = prepare(options);
-    let mut node = match boot(&plan, &fan_out, 1, seed, false, None) {
+    let mut node = match boot(&plan, &fan_out, 1, seed, false, None, Durability::None) {
         Ok(node) => node,
         Err(error) => {
             eprintln!("pipeline: {error}");

@@ -11,6 +11,7 @@ mod overload;
 mod rounds;
 
 use clap::Args as ClapArgs;
+use control_plane::config::value::Durability;
 use control_plane::node::NodeError;
 use instructions::Counting;
 use load::Workload;
@@ -90,14 +91,16 @@ pub fn main(args: &Args) -> ExitCode {
     for workload in workloads {
         let txs = if workload == Workload::OpTrue { args.txs * 8 } else { args.txs };
         eprintln!("pipeline: {} ({txs} transactions, {} rounds)", workload.name(), args.rounds);
-        let rounds = match rounds::run(workload, txs, args.rounds, args.seed, cores, None) {
-            Ok(rounds) => rounds,
-            Err(error) => {
-                eprintln!("pipeline: {}: {error}", workload.name());
-                evidence.set("error", error.to_string());
-                return evidence.finish(false, args.json);
-            }
-        };
+        let rounds =
+            match rounds::run(workload, txs, args.rounds, args.seed, cores, None, Durability::None)
+            {
+                Ok(rounds) => rounds,
+                Err(error) => {
+                    eprintln!("pipeline: {}: {error}", workload.name());
+                    evidence.set("error", error.to_string());
+                    return evidence.finish(false, args.json);
+                }
+            };
         let roofline = cores as f64 * 1e9 / rounds.kernels.sum_ns();
         ok &= rounds.accepted == rounds.expected && rounds.allocs_after_seal == 0;
         eprintln!(
@@ -137,6 +140,14 @@ pub fn main(args: &Args) -> ExitCode {
             ok = false;
         }
     }
+    match durable(&rates, args, cores, &mut evidence) {
+        Ok(all) => ok &= all,
+        Err(error) => {
+            eprintln!("pipeline: durable: {error}");
+            evidence.set("error", error.to_string());
+            ok = false;
+        }
+    }
     if !args.no_overload {
         match overload::run(args.seed, cores) {
             Ok(found) => {
@@ -161,7 +172,15 @@ fn plain(rates: &[Rate], args: &Args, cores: usize) -> Result<Vec<Rate>, NodeErr
             continue;
         }
         let verifier = Some(Backend::Secp256k1);
-        let rounds = rounds::run(workload, args.txs, args.rounds, args.seed, cores, verifier)?;
+        let rounds = rounds::run(
+            workload,
+            args.txs,
+            args.rounds,
+            args.seed,
+            cores,
+            verifier,
+            Durability::None,
+        )?;
         let roofline = cores as f64 * 1e9 / rounds.kernels.sum_ns();
         eprintln!(
             "pipeline: {:<7} {:>9.0} tx/s with libsecp256k1 alone, roofline {roofline:.0}, of it {:.2}",
@@ -172,6 +191,37 @@ fn plain(rates: &[Rate], args: &Args, cores: usize) -> Result<Vec<Rate>, NodeErr
         out.push((workload, rounds.tx_per_s, roofline));
     }
     Ok(out)
+}
+
+/// Payments once more with journals (`--durability epoch`): what keeping them costs. Whether all were accepted.
+fn durable(
+    rates: &[Rate],
+    args: &Args,
+    cores: usize,
+    evidence: &mut Evidence,
+) -> Result<bool, NodeError> {
+    let workload = Workload::P2pkh;
+    let Some((_, in_memory, _)) = rates.iter().find(|(w, ..)| *w == workload) else {
+        return Ok(true);
+    };
+    let (txs, rounds, seed) = (args.txs, args.rounds, args.seed);
+    let kept = rounds::run(workload, txs, rounds, seed, cores, None, Durability::Epoch)?;
+    let of_memory = kept.tx_per_s / in_memory;
+    eprintln!(
+        "pipeline: durable {:>9.0} tx/s (spread {:.0} %), of the rate in memory {of_memory:.2}",
+        kept.tx_per_s,
+        kept.spread * 100.0,
+    );
+    evidence.set(
+        "durable",
+        json!({
+            "name": workload.name(), "durability": "epoch", "accepted": kept.accepted,
+            "tx_per_s": kept.tx_per_s.round(), "spread": round(kept.spread),
+            "of_memory": round(of_memory), "latency_us": kept.latency_us, "tiles": kept.tiles,
+        }),
+    );
+    evidence.aim("durable p2pkh of the rate in memory", 0.9, round(of_memory), of_memory >= 0.9);
+    Ok(kept.accepted == kept.expected)
 }
 
 /// A workload, its rate, its roofline.

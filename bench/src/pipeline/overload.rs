@@ -6,6 +6,7 @@
 //! wait for anybody to wake up.
 
 use super::rounds::{boot, cpu_s, prepare, wait};
+use control_plane::config::value::Durability;
 use control_plane::node::NodeError;
 use load::evidence::Evidence;
 use load::replay::{Log, Pace};
@@ -133,7 +134,7 @@ struct Outcome {
 fn one(txs: usize, seed: u64, cores: usize, pace: Pace) -> Result<Outcome, NodeError> {
     let (plan, fan_out, offer) = prepare(Options::new(Workload::P2pkh, txs, seed));
     let offer = Arc::new(offer);
-    let node = boot(&plan, &fan_out, cores, seed, true, None)?;
+    let node = boot(&plan, &fan_out, cores, seed, true, None, Durability::None)?;
     let log = node.replay(offer.clone(), pace);
     // Memory is compared from a quarter of the run on: tables commit their pages as they are first used.
     let mut first_bytes = None;
@@ -166,7 +167,7 @@ fn outcome(log: &Log, offer: &Offer, growth_bytes: u64) -> Outcome {
 fn at_rest(seed: u64, cores: usize) -> Result<(f64, Vec<u64>), NodeError> {
     eprintln!("pipeline: rest");
     let (plan, fan_out, offer) = prepare(Options::new(Workload::P2pkh, PAUSES, seed));
-    let node = boot(&plan, &fan_out, cores, seed, true, None)?;
+    let node = boot(&plan, &fan_out, cores, seed, true, None, Durability::None)?;
     std::thread::sleep(Duration::from_millis(200));
     let (began, cpu) = (Instant::now(), cpu_s());
     std::thread::sleep(Duration::from_secs(REST_S));

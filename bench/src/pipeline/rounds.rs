@@ -4,6 +4,7 @@ use super::kernels::{self, Kernels};
 use super::latency_json;
 use consensus::hash::TxId;
 use consensus::params::{ChainParams, Network};
+use control_plane::config::value::Durability;
 use control_plane::counters::Counters;
 use control_plane::node::{ImportCoin, Node, NodeError, NodeOptions};
 use control_plane::topology::Ingest;
@@ -64,6 +65,7 @@ pub fn boot(
     seed: u64,
     threads: bool,
     verifier: Option<Backend>,
+    durability: Durability,
 ) -> Result<Node, NodeError> {
     let mut options = NodeOptions::new(ChainParams::of(Network::Regtest), Ingest::Replay);
     options.cores = Some(cores);
@@ -71,6 +73,7 @@ pub fn boot(
     options.store = false;
     options.threads = threads;
     options.verifier = verifier;
+    options.durability = durability;
     let mut node = Node::boot(options)?;
     let scripts: Vec<Vec<u8>> = fan_out.coins.iter().map(|c| plan.script_of(c)).collect();
     node.import(fan_out.coins.iter().zip(&scripts).map(|(coin, script)| ImportCoin {
@@ -91,6 +94,7 @@ pub fn run(
     seed: u64,
     cores: usize,
     verifier: Option<Backend>,
+    durability: Durability,
 ) -> Result<Rounds, NodeError> {
     let mut out = Rounds::default();
     let (mut rates, mut kernels) = (Vec::new(), Vec::new());
@@ -99,7 +103,7 @@ pub fn run(
         let seed = seed.wrapping_mul(1_000).wrapping_add(round);
         let (plan, fan_out, offer) = prepare(Options::new(workload, txs, seed));
         let offer = Arc::new(offer);
-        let node = boot(&plan, &fan_out, cores, seed, true, verifier)?;
+        let node = boot(&plan, &fan_out, cores, seed, true, verifier, durability)?;
         let (before, cpu_before_s) = (node.counters(), cpu_s());
         let log = node.replay(offer.clone(), Pace::Max);
         let finished = wait(&log);

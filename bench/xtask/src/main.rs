@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod counts;
+mod crash;
 mod fuzz_sig;
 mod hostile;
 mod mutants_sig;
@@ -31,6 +32,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   test --list      the parts, what each runs and needs
   fuzz-sig         compares the signature kernel with libsecp256k1: --cases N --seed S --json
   rate             accepted rates of SV Node and of ours: -n N --rounds N --json
+  crash            a node killed under load: --rounds N --seed S --json
   hostile          a running node under hostile load: --minutes N --json
   net              every way to move packets, in network namespaces: --backend NAME --json
   mutants-sig      breaks the signature kernel everywhere and counts what its tests notice: --sample N --seed S --json
@@ -40,12 +42,13 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 /// A subcommand: its name and what runs it. The whole list, nothing registers itself.
 type Command = (&'static str, fn(&[String]) -> ExitCode);
 
-const COMMANDS: [Command; 8] = [
+const COMMANDS: [Command; 9] = [
     ("setup", setup::main),
     ("test", run::main),
     ("tidy", tidy::main),
     ("fuzz-sig", fuzz_sig::main),
     ("rate", rate::main),
+    ("crash", crash::main),
     ("hostile", hostile::main),
     ("net", net::main),
     ("mutants-sig", mutants_sig::main),

@@ -210,6 +210,13 @@ pub const PARTS: &[Part] = &[
         ..PLAIN
     },
     Part {
+        name: "crash",
+        what: "twenty kills of a node under load: nothing acknowledged is lost, nothing is there that nobody sent",
+        command: "cargo xtask crash --rounds 20 --seed {seed} --json",
+        limit_s: 600,
+        ..PLAIN
+    },
+    Part {
         name: "hostile",
         what: "a minute of everything that is no request: clear errors, counters, no growth, honest load served",
         command: "cargo xtask hostile --minutes 1 --seed {seed} --json",

@@ -24,10 +24,13 @@
 //! The key is fixed: it finds damage, not forgery.
 
 use super::tree::Place;
-use consensus::hash::BlockHash;
+use consensus::block::BlockView;
+use consensus::hash::{BlockHash, TxId};
 use consensus::header::Header;
 use consensus::params::ChainParams;
+use consensus::tx::TxLayout;
 use siphasher::sip::SipHasher13;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::hash::Hasher;
 use std::io;
@@ -535,6 +538,33 @@ impl ChainFiles {
         let (blocks, found) = BlockFiles::open(&path, &params.genesis_hash, log)?;
         sync_directory(&path)?;
         Ok((Self { headers, blocks }, Contents { records, blocks: found }))
+    }
+
+    /// The bytes of transactions out of stored blocks, the newest block first; what is in none is not in the answer.
+    pub(crate) fn find_txs(
+        &self,
+        contents: &Contents,
+        wanted: &HashSet<TxId>,
+    ) -> Result<HashMap<TxId, Vec<u8>>, FilesError> {
+        let mut found = HashMap::new();
+        let reader = self.blocks.reader();
+        for block in contents.blocks.iter().rev() {
+            if found.len() == wanted.len() {
+                break;
+            }
+            let raw = reader
+                .read(&block.place)
+                .map_err(io_error("reading a block in", reader.directory()))?;
+            let Ok(view) = BlockView::parse(&raw) else { continue };
+            let (mut txs, mut layout) = (view.txs(), TxLayout::new());
+            while let Ok(Some(tx)) = txs.next_tx(&mut layout) {
+                let txid = tx.txid();
+                if wanted.contains(&txid) {
+                    found.entry(txid).or_insert_with(|| tx.bytes().to_vec());
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Appends a block: its header first, so that no block stands there without one.

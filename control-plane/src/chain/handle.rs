@@ -72,6 +72,25 @@ pub enum ChainError {
         /// What it said.
         what: String,
     },
+    /// It could not be kept, so it was not begun.
+    #[error("nothing new is taken: {what}")]
+    NotKept {
+        /// Why.
+        what: String,
+    },
+    /// The chain of the journals is not in the files of the chain.
+    #[error(
+        "the coins in {folder} are those of block {tip} at height {height}, which is not in the files of the chain; \
+         bring those files back, or move {folder} away and start again: coins are then rebuilt from the blocks"
+    )]
+    UnknownTip {
+        /// The folder of journals.
+        folder: std::path::PathBuf,
+        /// The block.
+        tip: BlockHash,
+        /// Its height.
+        height: u32,
+    },
     /// A block this node made was refused by itself.
     #[error("a block of this node's own making was refused: {reason}")]
     OwnBlock {
@@ -82,7 +101,11 @@ pub enum ChainError {
 
 impl From<NodeError> for ChainError {
     fn from(error: NodeError) -> Self {
-        Self::Engine { what: error.to_string() }
+        let what = error.to_string();
+        match error {
+            NodeError::NotKept(_) => Self::NotKept { what },
+            _ => Self::Engine { what },
+        }
     }
 }
 
@@ -100,6 +123,38 @@ pub(crate) enum Command {
     Invalidate(BlockHash, Answer<()>),
     Reconsider(BlockHash, Answer<()>),
     Coin { outpoint: OutPoint, include_pool: bool, answer: Answer<Option<CoinInfo>> },
+}
+
+impl Command {
+    /// Whether it is more than a question.
+    pub(crate) fn changes(&self) -> bool {
+        match self {
+            Self::SubmitBlock(..)
+            | Self::SubmitHeader(..)
+            | Self::Generate { .. }
+            | Self::SubmitSolution(..)
+            | Self::Invalidate(..)
+            | Self::Reconsider(..) => true,
+            Self::Candidate(..) | Self::CandidateTxs(..) | Self::Coin { .. } => false,
+        }
+    }
+
+    /// Answers that it was not begun, for this reason.
+    pub(crate) fn refuse(self, what: &str) {
+        fn no<T>(answer: Answer<T>, what: &str) {
+            // Whoever asked may have gone away.
+            let _ = answer.send(Err(ChainError::NotKept { what: what.to_owned() }));
+        }
+        match self {
+            Self::SubmitBlock(_, answer) | Self::SubmitSolution(_, answer) => no(answer, what),
+            Self::SubmitHeader(_, answer) => no(answer, what),
+            Self::Generate { answer, .. } => no(answer, what),
+            Self::Candidate(_, answer) => no(answer, what),
+            Self::CandidateTxs(_, answer) => no(answer, what),
+            Self::Invalidate(_, answer) | Self::Reconsider(_, answer) => no(answer, what),
+            Self::Coin { answer, .. } => no(answer, what),
+        }
+    }
 }
 
 /// Speaks with the chain.

@@ -1,6 +1,6 @@
-//! From a directory to a chain: the files are read, the tree is grown, and the coins are rebuilt by connecting every block again.
+//! From a directory to a chain: the files are read, the tree is grown, and the coins are brought to its best end.
 //!
-//! In: the data directory and an engine at genesis. Out: the handle and the thread's state. Reading the files is quick and happens
+//! In: the data directory and an engine at genesis, or at the end that its journals remember. Out: the handle and the thread's state. Reading the files is quick and happens
 //! before anybody holds a handle; connecting is not, and is the first thing the thread does, so that interfaces can say how far it
 //! is. Marks of invalid blocks come back from the files, so an operator's word holds over restarts.
 
@@ -53,14 +53,8 @@ pub fn open<E: Engine>(
     tracing::info!(
         headers = tree.len() as u64,
         blocks = contents.blocks.len() as u64,
-        "chain files are open; the coins are rebuilt from the blocks"
+        "chain files are open"
     );
-    if pool.dropped_bytes() > 0 {
-        tracing::info!(
-            bytes = pool.dropped_bytes(),
-            "the pool of the last run was dropped: transactions that no block has must be sent again"
-        );
-    }
     let view = View::new(tree, files.blocks.reader(), index, params.genesis_block());
     let view = Arc::new(view);
     let (chain, inbox, announce) = Chain::new(view.clone());

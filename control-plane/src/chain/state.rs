@@ -277,6 +277,38 @@ impl<E: Engine> State<E> {
         Ok(())
     }
 
+    /// The coins are those of a chain that journals remember: the tree follows, and the index is filled from the blocks. Blocks after
+    /// it are connected as any others then.
+    pub(crate) fn stand_on_recovered(&mut self) -> Result<(), ChainError> {
+        let Some((hash, height)) = self.engine.recovered_tip() else { return Ok(()) };
+        let tip = self.view.tree().find(&hash);
+        let tip = tip.ok_or_else(|| {
+            let directory = self.view.blocks().directory();
+            let folder = directory.with_file_name("utxo");
+            ChainError::UnknownTip { folder, tip: hash, height }
+        })?;
+        let mut coinbases = Vec::with_capacity(height as usize);
+        let mut progress = Progress::new();
+        for at in 1..=height {
+            let (id, place) = {
+                let tree = self.view.tree();
+                let id = tree.ancestor(tip, at).expect("a header has all its ancestors");
+                (id, tree.entry(id).place.expect("a block is stored before it is connected"))
+            };
+            let raw = self.view.read(&place).map_err(|e| self.read_error(e))?;
+            let txids = txids_of(&raw);
+            coinbases.push(txids[0]);
+            self.view.index_mut().add(rows(id, &raw, &txids)).map_err(index_error)?;
+            self.view.tree_mut().connect(id);
+            progress.say(at, height);
+        }
+        let end = self.end_of(tip);
+        self.engine.stand_on(&coinbases, end)?;
+        self.pool.set_tip_height(end.height);
+        self.announce.send_replace(self.view.tip());
+        Ok(())
+    }
+
     /// Moves the coins to the best chain there is. What failed on the way is marked and named in the answer.
     pub(crate) fn activate(
         &mut self,

@@ -66,6 +66,7 @@ impl<E: Engine> ChainThread<E> {
     /// Connects everything the files hold.
     pub(super) fn rebuild(&mut self) -> Result<(), ChainError> {
         let began = Instant::now();
+        self.state.stand_on_recovered()?;
         self.state.activate(None)?;
         let tip = self.state.view.tip();
         if !self.state.stop.is_requested() {
@@ -83,6 +84,11 @@ impl<E: Engine> ChainThread<E> {
     /// Does one command. An answer nobody waits for is dropped; a failure of the machine is kept.
     fn obey(&mut self, command: Command) -> Result<(), ChainError> {
         let state = &mut self.state;
+        // Questions are answered as long as the node runs.
+        if let Some(what) = state.engine.trouble().filter(|_| command.changes()) {
+            command.refuse(&what);
+            return Ok(());
+        }
         match command {
             Command::SubmitBlock(raw, answer) => give(answer, state.submit_block(&raw)),
             Command::SubmitHeader(header, answer) => give(answer, state.submit_header(&header)),

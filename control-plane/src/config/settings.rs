@@ -5,7 +5,7 @@
 //! prefix. Nothing else knows a setting by name: the file, the environment, the flags, `metanode config` and docs/configuration.md
 //! all walk [`SETTINGS`].
 
-use super::value::{Levels, LogFormat, Size, Value};
+use super::value::{Durability, Levels, LogFormat, Size, Value};
 use consensus::params::Network;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -148,6 +148,12 @@ settings! {
         map_links: bool = "false",
         /// Where those files lie, in a folder of this process; a tmpfs, or the disk is written to. Left out: /dev/shm.
         link_dir: Option<PathBuf> = "",
+        /// What outlives a crash. `none`: blocks only; coins are rebuilt from them at each start, the pool is dropped. `async`: a
+        /// journal is written, so coins and pool come back up to a moment before the crash. `epoch`: besides, `POST /tx?durable=1`
+        /// answers once its transactions are on disk, and subtrees leave only then. See docs/operate/durability.md.
+        durability: Durability = "epoch",
+        /// How often the journals of all shards are synced together while something is logged. An idle node syncs nothing.
+        epoch_period: Duration = "5ms",
     }
     /// Log lines, on stderr. SIGHUP makes a running node read the level again.
     log: LogSettings {

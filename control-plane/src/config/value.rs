@@ -209,6 +209,39 @@ impl Value for LogFormat {
     }
 }
 
+/// What the node promises about transactions it has accepted and that no block holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing: there is no journal. Coins are rebuilt from the blocks at each start, the pool is dropped.
+    None,
+    /// A journal is written, and nobody waits for it.
+    Async,
+    /// A journal is written, and whoever asks waits for it; subtrees leave only when it holds them.
+    Epoch,
+}
+
+impl Value for Durability {
+    const FORM: &'static str = "DURABILITY (none, async or epoch)";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "none" => Ok(Self::None),
+            "async" => Ok(Self::Async),
+            "epoch" => Ok(Self::Epoch),
+            _ => Err(expected::<Self>(text)),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::None => "none",
+            Self::Async => "async",
+            Self::Epoch => "epoch",
+        }
+        .to_owned()
+    }
+}
+
 /// What is logged: a level, and levels for single modules.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Levels {

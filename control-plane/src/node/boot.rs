@@ -2,7 +2,9 @@
 
 use super::engine::Blocks;
 use super::links::{Drive, take_ends};
+use super::recovered::{KeptShards, open_journals};
 use super::{Node, NodeError};
+use crate::config::value::Durability;
 use crate::engine::ChainEnd;
 use crate::mine::Tip;
 use crate::service::NodeClock;
@@ -20,6 +22,7 @@ use dataplane::topo::{BuildOptions, Layout};
 use dataplane::validate::{Links, Validate};
 use load::replay::{Remote, Replay};
 use std::path::PathBuf;
+use std::time::Duration;
 use utxo_shard::ShardTile;
 
 /// Transactions a replay has out at one validator: enough to keep it busy, and no more than the orphan pool holds of one source
@@ -68,6 +71,10 @@ pub struct NodeOptions {
     pub populate: bool,
     /// Most transactions pack holds.
     pub pack_transactions_max: usize,
+    /// What outlives a crash. Needs threads.
+    pub durability: Durability,
+    /// Least time between two epochs that nobody waits for.
+    pub epoch_period: Duration,
     /// Whether cores are threads. Otherwise the thread that waits turns every tile: one after the other, the same every time.
     pub threads: bool,
 }
@@ -94,6 +101,8 @@ impl NodeOptions {
             shard_slab_bytes: 4 << 30,
             populate: false,
             pack_transactions_max: 1 << 21,
+            durability: Durability::None,
+            epoch_period: Duration::from_millis(5),
             threads: true,
         }
     }
@@ -106,14 +115,21 @@ impl Node {
             std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
         });
         let layout = Layout::for_cores(cores);
-        let plan =
-            topology::node_with(&layout, options.ingest, options.store, options.arenas).plan()?;
+        let durable = options.durability != Durability::None;
+        assert!(options.threads || !durable, "whoever waits for a disk does not turn the tiles");
+        let (ingest, store) = (options.ingest, options.store);
+        let plan = topology::node_with(&layout, ingest, store, options.arenas, durable).plan()?;
         let (temporary, directory) = directory(&options)?;
         let mut rng = Rng::salted(options.seed, BOOT_SALT);
-        let mut secret = [0; 16];
-        rng.fill(&mut secret);
-        let shards = layout.shard.len() as u16;
-        let partition = Partition::new(secret, shards, layout.validate.len() as u16);
+        let mut kept = durable.then(|| open_journals(&options, &directory, &layout)).transpose()?;
+        let partition = kept.as_ref().map_or_else(
+            || {
+                let mut secret = [0; 16];
+                rng.fill(&mut secret);
+                Partition::new(secret, layout.shard.len() as u16, layout.validate.len() as u16)
+            },
+            |kept| kept.partition.clone(),
+        );
         let build = BuildOptions {
             seed: options.seed,
             directory: options.link_directory.clone(),
@@ -126,14 +142,18 @@ impl Node {
         let pool = if options.store {
             let path = directory.clone();
             let fail = |source| NodeError::File { doing: "creating the pool in", path, source };
-            Some(Pool::create(&directory, options.clock.clone()).map_err(fail)?)
+            let pool = Pool::create(&directory, options.clock.clone()).map_err(fail)?;
+            if let Some(kept) = &kept {
+                kept.fill(&pool);
+            }
+            Some(pool)
         } else {
             None
         };
         let (signatures, hashes) =
             (verifier(options.verifier).kernel(), sigbatch::Hasher::new().kernel());
-        seat(&mut crew, &options, &partition, &mut rng, &remote, pool.as_ref())?;
-        let ends = take_ends(&mut crew, options.ingest, &partition)?;
+        seat(&mut crew, &options, &partition, &mut rng, &remote, pool.as_ref(), kept.as_mut())?;
+        let mut ends = take_ends(&mut crew, options.ingest, durable, &partition)?;
         let (loads, machine) = crew.loads()?;
         let mut spin = spin::SpinOptions::for_machine(loads.len());
         if !options.cpus.is_empty() {
@@ -163,6 +183,21 @@ impl Node {
             hash: tip.hash,
             median_time_past: tip.median_time_past(),
         };
+        let recovered = kept.as_mut().and_then(KeptShards::take_chain);
+        let (mut journals, mut epochs) = (None, None);
+        if let (Some(kept), Some(ends)) = (kept, ends.epoch.take()) {
+            notes.push(kept.note);
+            let (period, epoch) = (options.epoch_period, kept.epoch);
+            let started =
+                crate::epochs::start(options.durability, period, ends, kept.folder, epoch);
+            let fail = |source| NodeError::File {
+                doing: "starting the thread that closes epochs for",
+                path: directory.clone(),
+                source,
+            };
+            let (handle, thread) = started.map_err(fail)?;
+            (journals, epochs) = (Some(handle), Some(thread));
+        }
         let conductor = Conductor::new(options.params.clone(), partition.clone());
         let blocks = Blocks::new(conductor, end);
         let mut node = Self {
@@ -180,6 +215,9 @@ impl Node {
             monitor,
             token: 0,
             blocks,
+            journals,
+            epochs,
+            recovered,
             _directory: temporary,
         };
         node.set_pool()?;
@@ -207,6 +245,21 @@ fn directory(options: &NodeOptions) -> Result<(Option<tempfile::TempDir>, PathBu
     Ok((Some(temporary), path))
 }
 
+/// What a shard is built with.
+pub(super) fn shard_config(
+    options: &NodeOptions,
+    partition: &Partition,
+    shard: u16,
+    index_key: (u64, u64),
+) -> utxo_shard::ShardConfig {
+    let params = options.params.clone();
+    utxo_shard::ShardConfig {
+        transactions_max: options.shard_transactions_max,
+        slab_bytes: options.shard_slab_bytes,
+        ..utxo_shard::ShardConfig::small(shard, partition.clone(), index_key, params)
+    }
+}
+
 fn seat(
     crew: &mut Crew<HostClock>,
     options: &NodeOptions,
@@ -214,6 +267,7 @@ fn seat(
     rng: &mut Rng,
     remote: &Remote,
     pool: Option<&Pool>,
+    mut kept: Option<&mut KeptShards>,
 ) -> Result<(), NodeError> {
     let validate = dataplane::validate::Config {
         partition: partition.clone(),
@@ -228,24 +282,18 @@ fn seat(
         Validate::new(validate.clone(), links)
     })?;
     crew.seat(|wiring| {
-        let index_key = (rng.next_u64(), rng.next_u64());
-        let shard = wiring.index() as u16;
-        let small = utxo_shard::ShardConfig::small(
-            shard,
-            partition.clone(),
-            index_key,
-            options.params.clone(),
-        );
-        let config = utxo_shard::ShardConfig {
-            transactions_max: options.shard_transactions_max,
-            slab_bytes: options.shard_slab_bytes,
-            ..small
+        let index = wiring.index();
+        let mut tile = if let Some(kept) = kept.as_mut() {
+            let (shard, keeper) = kept.take_shard(index);
+            ShardTile::with_journal(shard, keeper, wiring)
+        } else {
+            let index_key = (rng.next_u64(), rng.next_u64());
+            ShardTile::new(shard_config(options, partition, index as u16, index_key), wiring)
         };
-        let mut tile = ShardTile::new(config, wiring);
         if options.populate
             && let Err(error) = tile.shard_mut().populate()
         {
-            tracing::warn!(shard, %error, "the shard's memory cannot be committed at start; it is as it is used");
+            tracing::warn!(shard = index, %error, "the shard's memory cannot be committed at start; it is as it is used");
         }
         tile
     })?;
@@ -254,9 +302,16 @@ fn seat(
         restored_max: options.pack_transactions_max / 4,
         index_key: (rng.next_u64(), rng.next_u64()),
         release_short_after_ns: RELEASE_SHORT_AFTER_NS,
+        durable: options.durability == Durability::Epoch,
         ..PackConfig::new(partition.shards(), (0, 0))
     };
-    crew.seat(|_| PackTile::new(pack.clone()))?;
+    crew.seat(|_| {
+        let mut tile = PackTile::new(pack.clone());
+        if let Some(kept) = &kept {
+            tile.begin_with(&kept.published, kept.leaves());
+        }
+        tile
+    })?;
     crew.seat(|wiring| Long::new(&validate, wiring))?;
     if options.ingest == Ingest::Replay {
         crew.seat(|_| Replay::new(remote.clone(), partition.clone(), REPLAY_WINDOW))?;

@@ -7,11 +7,13 @@ use super::links::{Drive, Ends, publish_now};
 use super::{ANSWER_TIMEOUT, Node, NodeError, Totals};
 use crate::engine::{
     BlockToConnect, Candidate, ChainEnd, Coin, ConnectError, Connected, Disconnected, Engine,
-    Leaves, Place,
+    Leaves, Place, Rejection,
 };
+use crate::epochs::{Held, Journals};
 use crate::store::Pool;
-use consensus::hash::TxId;
-use consensus::tx::OutPoint;
+use consensus::block::BlockView;
+use consensus::hash::{BlockHash, TxId};
+use consensus::tx::{OutPoint, TxLayout};
 use dataplane::blocks::{Conductor, Lines, NewBlock, Trouble};
 use dataplane::msg::admin::{Admin, AdminReply, Whereabouts};
 use dataplane::msg::pack_control::{
@@ -144,13 +146,15 @@ pub(super) struct Blocks {
     pub conductor: Conductor,
     /// The end of the chain the coins are of.
     pub end: ChainEnd,
+    /// The epoch in which the last block ended; 0 before the first.
+    ended_in: u64,
     /// Fees of the last candidates.
     fees: VecDeque<(CandidateId, u64)>,
 }
 
 impl Blocks {
     pub fn new(conductor: Conductor, end: ChainEnd) -> Self {
-        Self { conductor, end, fees: VecDeque::with_capacity(CANDIDATES_MAX) }
+        Self { conductor, end, ended_in: 0, fees: VecDeque::with_capacity(CANDIDATES_MAX) }
     }
 
     fn note_fees(&mut self, id: CandidateId, fees_sat: u64) {
@@ -167,6 +171,8 @@ impl Blocks {
         self.fees.iter().find(|(known, _)| *known == id).map(|(_, fees_sat)| *fees_sat)
     }
 }
+
+type ConnectResult = Result<Result<Connected, Rejection>, NodeError>;
 
 /// A block with what the tip below it adds.
 fn on_top<'b>(block: &BlockToConnect<'b>, tip: &ChainEnd) -> NewBlock<'b> {
@@ -204,6 +210,85 @@ impl Node {
             next.height,
             tip.height
         );
+    }
+
+    /// A block is to be connected or disconnected: once the one before is on disk, an epoch is held for it, and every shard is in it.
+    fn begin(
+        &mut self,
+        connects: bool,
+        raw: &[u8],
+        height: u32,
+        hash: BlockHash,
+    ) -> Result<Option<Held>, NodeError> {
+        let Some(journals) = self.journals.clone() else { return Ok(None) };
+        journals.wait_for(self.blocks.ended_in)?;
+        let mut layout = TxLayout::new();
+        let block = BlockView::parse(raw).ok();
+        let coinbase =
+            block.and_then(|block| block.txs().next_tx(&mut layout).ok()?.map(|tx| tx.txid()));
+        let coinbase = coinbase.unwrap_or(TxId::ZERO);
+        let held = journals.hold();
+        let (blocks, mut lines) = self.lines();
+        let begun = blocks
+            .conductor
+            .enter(&mut lines, held.epoch())
+            .and_then(|()| blocks.conductor.begin_at(&mut lines, connects, height, hash, coinbase));
+        match begun {
+            Ok(()) => Ok(Some(held)),
+            Err(error) => {
+                held.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    /// What was done with the block is whole, or was taken back: the epoch may end.
+    fn finish(&mut self, held: Option<Held>) -> Result<(), NodeError> {
+        let Some(held) = held else { return Ok(()) };
+        let (blocks, mut lines) = self.lines();
+        let end = blocks.end;
+        match blocks.conductor.end_at(&mut lines, end.height, end.hash) {
+            Ok(()) => {
+                blocks.ended_in = held.epoch().number;
+                Ok(())
+            }
+            Err(error) => {
+                held.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    /// Connects a block by `work`, in an epoch of its own.
+    fn connect_in_epoch(
+        &mut self,
+        block: &BlockToConnect<'_>,
+        work: impl FnOnce(&mut Conductor, &mut NodeLines<'_>, &NewBlock<'_>) -> ConnectResult,
+    ) -> Result<Connected, ConnectError> {
+        self.check_order(block);
+        let held = self.begin(true, block.raw, block.end.height, block.end.hash)?;
+        let (blocks, mut lines) = self.lines();
+        let new = on_top(block, &blocks.end);
+        match work(&mut blocks.conductor, &mut lines, &new) {
+            Ok(Ok(connected)) => {
+                self.blocks.end = block.end;
+                self.finish(held)?;
+                Ok(connected)
+            }
+            Ok(Err(rejection)) => {
+                self.finish(held)?;
+                Err(ConnectError::Rejected(rejection))
+            }
+            // Taken back: the coins are what they were.
+            Err(error @ NodeError::Block(Trouble::Overloaded { .. })) => {
+                self.finish(held)?;
+                Err(error.into())
+            }
+            Err(error) => {
+                held.into_iter().for_each(Held::abandon);
+                Err(error.into())
+            }
+        }
     }
 
     /// One order to one shard, and the answer to it.
@@ -293,13 +378,7 @@ impl Engine for Node {
     }
 
     fn connect(&mut self, block: &BlockToConnect<'_>) -> Result<Connected, ConnectError> {
-        self.check_order(block);
-        let (blocks, mut lines) = self.lines();
-        let new = on_top(block, &blocks.end);
-        let connected = blocks.conductor.connect(&mut lines, &new)?;
-        let connected = connected.map_err(ConnectError::Rejected)?;
-        self.blocks.end = block.end;
-        Ok(connected)
+        self.connect_in_epoch(block, |conductor, lines, new| conductor.connect(lines, new))
     }
 
     fn connect_ours(
@@ -307,29 +386,47 @@ impl Engine for Node {
         block: &BlockToConnect<'_>,
         leaves: &Leaves,
     ) -> Result<Connected, ConnectError> {
-        self.check_order(block);
         // Only this thread disturbs pack's list, so what is fresh now stays so.
         let now = self.candidate(Want::CoinbaseOnly)?.id.generation;
         let is_fresh = now == leaves.id.generation || leaves.id.leaves == 1;
         let Some(fees_sat) = self.blocks.fees_of(leaves.id).filter(|_| is_fresh) else {
             return self.connect(block);
         };
-        let (blocks, mut lines) = self.lines();
-        let new = on_top(block, &blocks.end);
         let (id, txids, ranges) = (leaves.id, &leaves.txids[..], &leaves.ranges[..]);
-        let connected =
-            blocks.conductor.connect_ours(&mut lines, &new, id, txids, ranges, fees_sat)?;
-        let connected = connected.map_err(ConnectError::Rejected)?;
-        self.blocks.end = block.end;
-        Ok(connected)
+        self.connect_in_epoch(block, |conductor, lines, new| {
+            conductor.connect_ours(lines, new, id, txids, ranges, fees_sat)
+        })
     }
 
     fn disconnect(&mut self, raw: &[u8], end: ChainEnd) -> Result<Disconnected, NodeError> {
+        let tip = self.blocks.end;
+        let held = self.begin(false, raw, tip.height, tip.hash)?;
         let (blocks, mut lines) = self.lines();
         let (height, mtp) = (end.height, end.median_time_past);
-        let disconnected = blocks.conductor.disconnect(&mut lines, raw, height, mtp)?;
-        self.blocks.end = end;
-        Ok(disconnected)
+        match blocks.conductor.disconnect(&mut lines, raw, height, mtp) {
+            Ok(disconnected) => {
+                self.blocks.end = end;
+                self.finish(held)?;
+                Ok(disconnected)
+            }
+            Err(error) => {
+                held.into_iter().for_each(Held::abandon);
+                Err(error)
+            }
+        }
+    }
+
+    fn recovered_tip(&self) -> Option<(BlockHash, u32)> {
+        Node::recovered_tip(self)
+    }
+
+    fn stand_on(&mut self, coinbases: &[TxId], end: ChainEnd) -> Result<(), NodeError> {
+        Node::stand_on(self, coinbases, end)
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let trouble = self.journals.as_ref().and_then(Journals::trouble);
+        trouble.map(|trouble| trouble.to_string())
     }
 
     fn coin(&mut self, outpoint: OutPoint) -> Result<Option<Coin>, NodeError> {

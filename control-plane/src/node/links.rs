@@ -20,10 +20,20 @@ pub(crate) struct Ends {
     pub(crate) block_validate: Vec<ExternalOut>,
     pub(crate) validate_block: Vec<ExternalIn>,
     pub(crate) submit: Option<SubmitEnds>,
+    pub(super) epoch: Option<EpochEnds>,
     pub(super) control_shard: Vec<ExternalOut>,
     pub(super) shard_control: Vec<ExternalIn>,
     pub(super) control_pack: Vec<ExternalOut>,
     pub(super) pack_control: Vec<ExternalIn>,
+}
+
+/// The ends of whoever closes epochs.
+#[derive(Debug)]
+pub(crate) struct EpochEnds {
+    pub(crate) epoch_shard: Vec<ExternalOut>,
+    pub(crate) shard_epoch: Vec<ExternalIn>,
+    pub(crate) epoch_pack: Vec<ExternalOut>,
+    pub(crate) parker: Parker,
 }
 
 /// The ends of whoever submits transactions from outside: one link to each validator, one from each.
@@ -124,6 +134,7 @@ impl Drive {
 pub(super) fn take_ends(
     crew: &mut Crew<HostClock>,
     ingest: Ingest,
+    durable: bool,
     partition: &Partition,
 ) -> Result<Ends, NodeError> {
     let control = crew.external("control", 0)?;
@@ -138,6 +149,13 @@ pub(super) fn take_ends(
         ins.extend(submit.ins);
         parker = Some(submit.parker);
     }
+    let mut epoch_parker = None;
+    if durable {
+        let epoch = crew.external("epoch", 0)?;
+        outs.extend(epoch.outs);
+        ins.extend(epoch.ins);
+        epoch_parker = Some(epoch.parker);
+    }
     let is_of = |name: &str, row: &str| name.split(':').next() == Some(row);
     let mut out = |row: &str| outs.extract_if(.., |o| is_of(&o.name, row)).collect::<Vec<_>>();
     let mut input = |row: &str| ins.extract_if(.., |i| is_of(&i.name, row)).collect::<Vec<_>>();
@@ -147,7 +165,14 @@ pub(super) fn take_ends(
         parker,
         partition: partition.clone(),
     });
+    let epoch = epoch_parker.map(|parker| EpochEnds {
+        epoch_shard: out("epoch_shard"),
+        shard_epoch: input("shard_epoch"),
+        epoch_pack: out("epoch_pack"),
+        parker,
+    });
     Ok(Ends {
+        epoch,
         control_validate: out("control_validate"),
         block_validate: out("block_validate"),
         validate_block: input("validate_block"),
@@ -160,7 +185,7 @@ pub(super) fn take_ends(
 }
 
 /// Publishes in line or through the arena, if there is room now.
-pub(super) fn publish_now(out: &mut ExternalOut, sig: u64, bytes: &[u8]) -> bool {
+pub(crate) fn publish_now(out: &mut ExternalOut, sig: u64, bytes: &[u8]) -> bool {
     let producer = out.producer();
     producer.refresh();
     let sent = producer.publish_any(sig, Stamp::default().0, bytes, 0).is_ok();

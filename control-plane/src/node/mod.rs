@@ -10,13 +10,16 @@ mod blocks;
 mod boot;
 mod engine;
 mod links;
+mod recovered;
 #[cfg(test)]
 mod tests;
 
 pub use boot::NodeOptions;
 pub use links::SubmitEnds;
+pub(crate) use links::{EpochEnds, publish_now};
 
 use crate::counters::Counters;
+use crate::epochs::{EpochThread, Journals, NotKept};
 use crate::mine::Tip;
 use crate::service::CountersReader;
 use crate::store::Pool;
@@ -108,6 +111,31 @@ pub enum NodeError {
         /// Why.
         rejection: dataplane::blocks::Rejection,
     },
+    /// The folder of journals.
+    #[error(
+        "{source}; or move {path} away: coins are then rebuilt from the blocks, the pool is lost"
+    )]
+    Folder {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: utxo_shard::FolderError,
+    },
+    /// The journals cannot be replayed.
+    #[error(
+        "{source}; or move {path} away: coins are then rebuilt from the blocks, the pool is lost"
+    )]
+    Recover {
+        /// Where they are.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: utxo_shard::RecoverError,
+    },
+    /// Nothing was begun, because it could not be kept.
+    #[error(transparent)]
+    NotKept(#[from] NotKept),
     /// A block could be neither connected nor refused.
     #[error(transparent)]
     Block(dataplane::blocks::Trouble),
@@ -173,6 +201,10 @@ pub struct Node {
     monitor: Monitor,
     token: u64,
     blocks: engine::Blocks,
+    journals: Option<Journals>,
+    epochs: Option<EpochThread>,
+    /// What the journals said at the start, until the chain stands on it.
+    recovered: Option<recovered::RecoveredChain>,
     _directory: Option<tempfile::TempDir>,
 }
 
@@ -215,6 +247,11 @@ impl Node {
     /// Accepted transactions that no block has; `None` where they are not kept.
     pub fn pool(&self) -> Option<Pool> {
         self.pool.clone()
+    }
+
+    /// What the journals have; `None` where there are none.
+    pub fn journals(&self) -> Option<Journals> {
+        self.journals.clone()
     }
 
     /// Starts a replay on the tile of that name (needs [`Ingest::Replay`]).
@@ -261,6 +298,9 @@ impl Node {
 
     /// Finishes what is in flight and halts.
     pub fn shutdown(mut self) -> Result<(), NodeError> {
+        if let Some(epochs) = self.epochs.take() {
+            epochs.flush();
+        }
         match std::mem::replace(&mut self.drive, Drive::Stopped) {
             Drive::Threads(running) => match running.stop(STOP_TIMEOUT).drained {
                 true => Ok(()),

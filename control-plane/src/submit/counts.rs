@@ -30,6 +30,10 @@ dataplane::counters! {
         Stopped = counter "stopped_total",
         /// Times a validator had no room for the next transaction.
         NoCredit = counter "no_credit_total",
+        /// Calls refused because the journal cannot be written.
+        NotKept = counter "not_kept_total",
+        /// Calls that waited for their transactions to be on disk.
+        WaitedForDisk = counter "waited_for_disk_total",
         /// Times the gate slept.
         Parks = counter "parks_total",
     }

@@ -2,9 +2,10 @@
 
 use super::counts::{SubmitCount, SubmitCounters};
 use super::outcome::Outcome;
+use crate::epochs::{Journals, NotKept};
 use bytes::Bytes;
 use ring::park::Waker;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use tokio::sync::oneshot;
 
 /// Bounds of the gate.
@@ -42,7 +43,7 @@ pub enum SourceKind {
 }
 
 /// Why a call was not judged. It may have been judged in part if it was taken in before the node stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubmitError {
     /// The gate is full.
@@ -56,6 +57,9 @@ pub enum SubmitError {
     /// The node stops.
     #[error("the node is stopping; submit to another one, or here after its start")]
     Stopping,
+    /// It could not be kept, or is not known to be: nothing is lost that was acknowledged as durable.
+    #[error(transparent)]
+    NotKept(#[from] NotKept),
     /// It would not even fit an empty gate.
     #[error(
         "the call has {transactions} transactions of {bytes} bytes, the largest of {largest_bytes}: more than the node takes at once; \
@@ -88,6 +92,7 @@ pub(super) struct Shared {
     inbox: Mutex<Inbox>,
     pub limits: SubmitLimits,
     pub counters: SubmitCounters,
+    journals: OnceLock<Journals>,
     waker: Waker,
 }
 
@@ -102,7 +107,13 @@ pub(super) struct Inbox {
 
 impl Shared {
     pub fn new(limits: SubmitLimits, waker: Waker) -> Self {
-        Self { inbox: Mutex::default(), limits, counters: SubmitCounters::default(), waker }
+        Self {
+            inbox: Mutex::default(),
+            limits,
+            counters: SubmitCounters::default(),
+            journals: OnceLock::new(),
+            waker,
+        }
     }
 
     pub fn inbox(&self) -> MutexGuard<'_, Inbox> {
@@ -154,6 +165,26 @@ impl Submit {
         answered.await.unwrap_or(Err(SubmitError::Stopping))
     }
 
+    /// Whoever asks can wait for these journals from now on, and while they cannot be written nothing is taken.
+    pub fn keep_in(&self, journals: Journals) {
+        assert!(self.shared.journals.set(journals).is_ok(), "a gate has one set of journals");
+    }
+
+    /// Returns once everything that was accepted before the call is on disk.
+    pub async fn kept(&self) -> Result<(), SubmitError> {
+        let Some(journals) = self.shared.journals.get() else {
+            return Err(NotKept::NoPromise { setting: "none".to_owned() }.into());
+        };
+        let kept = journals.kept().await;
+        self.shared.counters.add(SubmitCount::WaitedForDisk, 1);
+        Ok(kept?)
+    }
+
+    /// Why nothing is taken now, if that is because it could not be kept.
+    pub fn trouble(&self) -> Option<NotKept> {
+        self.shared.journals.get().and_then(Journals::trouble)
+    }
+
     fn enter(
         &self,
         txs: Vec<Bytes>,
@@ -161,6 +192,10 @@ impl Submit {
     ) -> Result<oneshot::Receiver<Result<Vec<Outcome>, SubmitError>>, SubmitError> {
         let shared = &self.shared;
         let (limits, counters) = (&shared.limits, &shared.counters);
+        if let Some(trouble) = self.trouble() {
+            counters.add(SubmitCount::NotKept, 1);
+            return Err(trouble.into());
+        }
         let transactions = txs.len() as u64;
         let bytes: u64 = txs.iter().map(|tx| tx.len() as u64).sum();
         let largest_bytes = txs.iter().map(|tx| tx.len() as u64).max().unwrap_or(0);

@@ -63,13 +63,22 @@ impl Client {
 
     /// Any request.
     pub fn send(&self, verb: &str, path: &str, body: &str) -> Reply {
+        self.request(verb, path, "", body)
+    }
+
+    /// A request whose body is plain text.
+    pub fn send_text(&self, verb: &str, path: &str, body: &str) -> Reply {
+        self.request(verb, path, "Content-Type: text/plain\r\n", body)
+    }
+
+    fn request(&self, verb: &str, path: &str, headers: &str, body: &str) -> Reply {
         let authorization = self.credentials.as_ref().map_or(String::new(), |credentials| {
             let text = base64::engine::general_purpose::STANDARD.encode(credentials);
             format!("Authorization: Basic {text}\r\n")
         });
         // Version 1.0: the answer ends with the connection, in no chunks.
         let head = format!(
-            "{verb} {path} HTTP/1.0\r\nHost: test\r\n{authorization}Content-Length: {}\r\n\r\n",
+            "{verb} {path} HTTP/1.0\r\nHost: test\r\n{authorization}{headers}Content-Length: {}\r\n\r\n",
             body.len()
         );
         let mut stream = TcpStream::connect(&self.address).expect("it listens");

@@ -243,7 +243,7 @@ impl Conductor {
         hash: BlockHash,
     ) -> Result<(), L::Error> {
         let coinbase = self.chain.last().map_or(TxId::ZERO, |block| block.coinbase);
-        let number = self.number;
+        let number = self.tip_number();
         let tip = Tip { is_begun: false, connects: false, number, height, hash, coinbase };
         let mut orders = self.orders(Context::default());
         orders.put(0, &Admin::Tip { tip });

@@ -203,7 +203,7 @@ pub struct Tip {
     pub is_begun: bool,
     /// It is being connected, not disconnected.
     pub connects: bool,
-    /// The block's number; of the end of the chain, the newest number that was ever given.
+    /// The block's number; 0 for the end of a chain on which nothing was connected.
     pub number: u32,
     /// Its height.
     pub height: u32,

@@ -1,6 +1,8 @@
 //! Seeds that must end well, seeds that must say the same twice, and bugs that must be found.
 
 use super::*;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seeds of the plain test; `SIM_REORG_SEEDS` asks for more.
 fn seeds() -> u64 {
@@ -50,5 +52,90 @@ fn every_bug_between_conductor_and_tiles_is_found() {
             run.map_or(Some(seed), |run| run.err().map(|_| seed))
         });
         assert!(found.is_some(), "{plant:?} was not found in forty seeds");
+    }
+}
+
+/// Seeds of the plain run with power failures; `SIM_CRASH_SEEDS` asks for more.
+fn crash_seeds() -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    let from = number("SIM_CRASH_FROM").unwrap_or(0);
+    from..from + number("SIM_CRASH_SEEDS").unwrap_or(500)
+}
+
+const CRASH_ROUNDS: u32 = 3;
+
+fn add(sum: &mut CrashRun, run: &CrashRun) {
+    sum.crashes += run.crashes;
+    sum.crashes_in_recovery += run.crashes_in_recovery;
+    sum.crashes_in_blocks += run.crashes_in_blocks;
+    sum.acked += run.acked;
+    sum.recovered += run.recovered;
+    sum.lost += run.lost;
+    sum.connected += run.connected;
+    sum.checkpoints += run.checkpoints;
+    sum.truncated += run.truncated;
+    sum.redone += run.redone;
+    sum.copied += run.copied;
+    sum.stale += run.stale;
+}
+
+#[test]
+fn whatever_the_power_does_what_comes_back_is_a_prefix_with_everything_that_was_acknowledged() {
+    let seeds = crash_seeds();
+    let next = AtomicU64::new(seeds.start);
+    let sum = Mutex::new(CrashRun::default());
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let run = run_crashes(seed, CRASH_ROUNDS, None);
+                    let run = run.unwrap_or_else(|failure| panic!("{failure}"));
+                    if std::env::var_os("SIM_CRASH_SAY").is_some() {
+                        eprintln!("{seed}: {run:?}");
+                    }
+                    add(&mut sum.lock().expect("a failed seed ends the test"), &run);
+                }
+            });
+        }
+    });
+    let sum = sum.into_inner().expect("no seed failed");
+    eprintln!("{seeds:?}: {sum:?}");
+    let all = [
+        sum.crashes,
+        sum.crashes_in_recovery,
+        sum.crashes_in_blocks,
+        sum.acked,
+        sum.recovered,
+        sum.lost,
+        sum.connected,
+        sum.checkpoints,
+        sum.truncated,
+        sum.redone,
+        sum.copied,
+        sum.stale,
+    ];
+    assert!(seeds.end - seeds.start < 100 || all.iter().all(|&n| n > 5), "rare: {sum:?}");
+}
+
+#[test]
+fn a_seed_with_power_failures_says_the_same_twice() {
+    let run = || run_crashes(11, CRASH_ROUNDS, None).unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn every_bug_in_what_keeps_things_is_found() {
+    for plant in CrashPlant::ALL {
+        let found = (0..60).find_map(|seed| {
+            let run = std::panic::catch_unwind(|| run_crashes(seed, CRASH_ROUNDS, Some(plant)));
+            // A tile or a keeper that panics has noticed too.
+            run.map_or(Some(seed), |run| run.err().map(|_| seed))
+        });
+        assert!(found.is_some(), "{plant:?} was not found in sixty seeds");
     }
 }

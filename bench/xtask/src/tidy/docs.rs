@@ -29,6 +29,7 @@ const RUN_BY: &[(&str, &str)] = &[
     ("cargo run --release -p bench -- storm",         "part storm"),
     ("cargo xtask rate",                              "part rate"),
     ("cargo xtask net",                               "part net"),
+    ("cargo xtask crash",                             "part crash"),
     ("cargo xtask hostile",                           "part hostile"),
     ("cargo run --release -- verify-block",           "part verify-block"),
     ("cargo run --release -p bench -- relay",         "part race"),

@@ -11,9 +11,9 @@ use super::bodies::{self, BadBody};
 use super::counts::SubmitHttpCount;
 use super::finder::Whereabouts;
 use super::teranode::refusal;
-use super::{Api, Shared, json, look, media_type, retry_after};
+use super::{Api, Asked, Shared, json, look, media_type, retry_after};
 use crate::submit::{Outcome, SubmitError};
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
@@ -120,11 +120,17 @@ struct FeeAmount {
 struct Health {
     healthy: bool,
     version: &'static str,
-    reason: Option<&'static str>,
+    reason: Option<String>,
 }
 
 /// `POST /v1/tx`.
-pub async fn tx(State(api): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+pub async fn tx(
+    State(api): State<Shared>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let asked = Asked::from(query.as_deref(), &headers);
     let tx = match media_type(&headers).as_str() {
         "application/json" => bodies::json_one(&body),
         "text/plain" => bodies::hex_lines(&body).and_then(|mut txs| match txs.len() {
@@ -133,7 +139,7 @@ pub async fn tx(State(api): State<Shared>, headers: HeaderMap, body: Bytes) -> R
         }),
         _ => bodies::one(&body),
     };
-    match judge(&api, tx.map(|tx| vec![tx])).await {
+    match judge(&api, tx.map(|tx| vec![tx]), asked).await {
         Ok(mut answers) => {
             let answer = answers.pop().expect("one transaction has one answer");
             let response = json(answer.status(), &answer);
@@ -149,13 +155,19 @@ pub async fn tx(State(api): State<Shared>, headers: HeaderMap, body: Bytes) -> R
 }
 
 /// `POST /v1/txs`: status 200 and an answer for each, whatever it is.
-pub async fn txs(State(api): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+pub async fn txs(
+    State(api): State<Shared>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let asked = Asked::from(query.as_deref(), &headers);
     let txs = match media_type(&headers).as_str() {
         "application/json" => bodies::json_many(&body),
         "text/plain" => bodies::hex_lines(&body),
         _ => bodies::concatenated(&body),
     };
-    match judge(&api, txs).await {
+    match judge(&api, txs, asked).await {
         Ok(answers) => json(StatusCode::OK, &answers),
         Err(response) => response,
     }
@@ -207,19 +219,25 @@ pub async fn policy(State(api): State<Shared>) -> Response {
 
 /// `GET /v1/health`.
 pub async fn health(State(api): State<Shared>) -> Response {
-    let healthy = api.submit.is_open();
-    let reason = (!healthy).then_some("the node is stopping");
+    let trouble = api.submit.trouble().map(|trouble| trouble.to_string());
+    let stopping = (!api.submit.is_open()).then(|| "the node is stopping".to_owned());
+    let reason = stopping.or(trouble);
+    let healthy = reason.is_none();
     json(StatusCode::OK, &Health { healthy, version: env!("CARGO_PKG_VERSION"), reason })
 }
 
 /// Submits, and finds the places of what was known before; an answer for each, or one for the whole request.
-async fn judge(api: &Shared, txs: Result<Vec<Bytes>, BadBody>) -> Result<Vec<Answer>, Response> {
+async fn judge(
+    api: &Shared,
+    txs: Result<Vec<Bytes>, BadBody>,
+    asked: Asked,
+) -> Result<Vec<Answer>, Response> {
     let txs = txs.map_err(|bad| {
         api.counters.bad(&bad);
         let status = if matches!(bad, BadBody::Beef { .. }) { 463 } else { 400 };
         problem_response(&problem(status, None, bad.to_string()))
     })?;
-    let outcomes = api.judge(txs).await.map_err(|error| turned_away(api, &error))?;
+    let outcomes = api.judge(txs, asked).await.map_err(|error| turned_away(api, &error))?;
     let refused = outcomes.iter().filter(|o| !o.is_in()).count();
     api.counters.add(SubmitHttpCount::In, (outcomes.len() - refused) as u64);
     api.counters.add(SubmitHttpCount::Out, refused as u64);

@@ -7,6 +7,9 @@
 //!   GET  /v1/policy  /v1/health  /health
 //! ```
 //!
+//! With `?durable=1`, or the header `X-Durable: 1`, the four that take transactions answer once what they accepted is on disk
+//! (`metanode run --durability epoch`); if it cannot be, 503, though the transactions may be in the pool.
+//!
 //! Bodies are whole and bounded before they come here (`http::server`); `bodies` cuts them into transactions, `finder` says
 //! where one is, `recent` remembers the last refusals, because ARC's clients ask for them later.
 
@@ -88,10 +91,31 @@ pub fn router(
         .with_state(Arc::new(api))
 }
 
+/// What the sender of transactions asked for besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asked {
+    /// The answer waits until what was accepted is on disk.
+    durable: bool,
+}
+
+impl Asked {
+    /// `?durable=1` (or `true`), or the header `X-Durable` with the same.
+    fn from(query: Option<&str>, headers: &HeaderMap) -> Self {
+        let yes = |value: &str| matches!(value.trim(), "1" | "true");
+        let in_query = query.unwrap_or("").split('&').filter_map(|pair| pair.split_once('='));
+        let in_query = in_query.clone().any(|(name, value)| name == "durable" && yes(value));
+        let header = headers.get("x-durable").and_then(|value| value.to_str().ok());
+        Self { durable: in_query || header.is_some_and(yes) }
+    }
+}
+
 impl Api {
-    async fn judge(&self, txs: Vec<Bytes>) -> Result<Vec<Outcome>, SubmitError> {
+    async fn judge(&self, txs: Vec<Bytes>, asked: Asked) -> Result<Vec<Outcome>, SubmitError> {
         let outcomes = self.submit.submit(txs, SourceKind::Http).await?;
         self.recent.note(&outcomes);
+        if asked.durable && outcomes.iter().any(Outcome::is_in) {
+            self.submit.kept().await?;
+        }
         Ok(outcomes)
     }
 }

@@ -7,9 +7,10 @@
 
 use super::bodies::{self, BadBody};
 use super::counts::SubmitHttpCount;
-use super::{Api, Shared, json, media_type, retry_after};
+use super::{Api, Asked, Shared, json, media_type, retry_after};
+use crate::epochs::NotKept;
 use crate::submit::{Outcome, SubmitError};
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -33,7 +34,12 @@ struct Refused<'a> {
 }
 
 /// One transaction.
-pub async fn tx(State(api): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+pub async fn tx(
+    State(api): State<Shared>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let txs = if media_type(&headers) == "text/plain" {
         bodies::hex_lines(&body).and_then(|txs| match txs.len() {
             1 => Ok(txs),
@@ -42,28 +48,40 @@ pub async fn tx(State(api): State<Shared>, headers: HeaderMap, body: Bytes) -> R
     } else {
         bodies::one(&body).map(|tx| vec![tx])
     };
-    answer(&api, &headers, txs).await
+    answer(&api, query.as_deref(), &headers, txs).await
 }
 
 /// Many.
-pub async fn txs(State(api): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+pub async fn txs(
+    State(api): State<Shared>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let txs = if media_type(&headers) == "text/plain" {
         bodies::hex_lines(&body)
     } else {
         bodies::concatenated(&body)
     };
-    answer(&api, &headers, txs).await
+    answer(&api, query.as_deref(), &headers, txs).await
 }
 
 /// Whether the gate takes transactions.
 pub async fn health(State(api): State<Shared>) -> Response {
-    match api.submit.is_open() {
-        true => (StatusCode::OK, "OK").into_response(),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "the node is stopping").into_response(),
-    }
+    let why = match (api.submit.is_open(), api.submit.trouble()) {
+        (true, None) => return (StatusCode::OK, "OK").into_response(),
+        (true, Some(trouble)) => trouble.to_string(),
+        (false, _) => "the node is stopping".to_owned(),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }
 
-async fn answer(api: &Api, headers: &HeaderMap, txs: Result<Vec<Bytes>, BadBody>) -> Response {
+async fn answer(
+    api: &Api,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    txs: Result<Vec<Bytes>, BadBody>,
+) -> Response {
     let wants_json = wants_json(headers);
     let refuse = |status, text: &str| match wants_json {
         true => json(status, &Refused { error: text }),
@@ -80,7 +98,7 @@ async fn answer(api: &Api, headers: &HeaderMap, txs: Result<Vec<Bytes>, BadBody>
             return refuse(status, &bad.to_string());
         }
     };
-    let outcomes = match api.judge(txs).await {
+    let outcomes = match api.judge(txs, Asked::from(query, headers)).await {
         Ok(outcomes) => outcomes,
         Err(error) => {
             api.counters.add(SubmitHttpCount::TurnedAway, 1);
@@ -114,7 +132,8 @@ pub(super) fn refusal(error: &SubmitError) -> (StatusCode, u32) {
             (StatusCode::SERVICE_UNAVAILABLE, *retry_after_s)
         }
         SubmitError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, 0),
-        SubmitError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, 5),
+        SubmitError::NotKept(NotKept::NoPromise { .. }) => (StatusCode::BAD_REQUEST, 0),
+        SubmitError::Stopping | SubmitError::NotKept(_) => (StatusCode::SERVICE_UNAVAILABLE, 5),
     }
 }
 

@@ -143,6 +143,7 @@ fn refused(error: &SubmitError) -> RpcError {
     match error {
         SubmitError::Stopping => RpcError::new(code::NOT_CONNECTED, "Shutting down"),
         SubmitError::TooLarge { .. } => RpcError::parameter(error.to_string()),
+        SubmitError::NotKept(_) => RpcError::new(code::NOT_CONNECTED, error.to_string()),
         _ => RpcError::new(code::OVERLOADED, error.to_string()),
     }
 }
