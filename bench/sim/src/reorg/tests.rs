@@ -117,7 +117,6 @@ fn whatever_the_power_does_what_comes_back_is_a_prefix_with_everything_that_was_
         sum.truncated,
         sum.redone,
         sum.copied,
-        sum.stale,
     ];
     assert!(seeds.end - seeds.start < 100 || all.iter().all(|&n| n > 5), "rare: {sum:?}");
 }
