@@ -15,7 +15,7 @@ use consensus::hash::TxId;
 use consensus::teranode::{Subtree, SubtreeNode};
 use consensus::tx::{Limits, TxLayout, parse_prefix};
 use dataplane::msg::pack_store::SubtreeFrag;
-use dataplane::msg::{Accepted, AcceptedKind};
+use dataplane::msg::{Accepted, AcceptedKind, ParentSeq};
 use dataplane::tile::{Frag, In, Outs, Tile};
 use dataplane::topo::Wiring;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -106,6 +106,14 @@ impl Inner {
         if self.buffer.len() >= BUFFER_BYTES {
             self.flush();
         }
+    }
+
+    fn has_come_to(&mut self, published: ParentSeq) {
+        let shard = usize::from(published.shard);
+        if self.read.len() <= shard {
+            self.read.resize(shard + 1, 0);
+        }
+        self.read[shard] = published.seq;
     }
 
     fn flush(&mut self) {
@@ -407,13 +415,14 @@ impl Pool {
         inner.index.iter().filter(|(_, e)| e.has_lock_time).map(|(txid, _)| *txid).collect()
     }
 
+    /// What a shard published up to here is known without being read: an earlier run of the node read it.
+    pub(crate) fn begin_at(&self, published: ParentSeq) {
+        self.lock().has_come_to(published);
+    }
+
     fn accepted(&self, accepted: &Accepted<'_>) {
         let mut inner = self.lock();
-        let shard = usize::from(accepted.shard);
-        if inner.read.len() <= shard {
-            inner.read.resize(shard + 1, 0);
-        }
-        inner.read[shard] = accepted.publish_seq;
+        inner.has_come_to(ParentSeq { shard: accepted.shard, seq: accepted.publish_seq });
         match accepted.kind {
             AcceptedKind::Pool => inner.put(accepted.txid, accepted.tx, accepted.fee_sat),
             AcceptedKind::Block => return,

@@ -142,8 +142,11 @@ impl KeptShards {
         })
     }
 
-    /// Puts what no block has into the pool.
+    /// Puts what no block has into the pool, and tells it where the shards' numbers go on.
     pub fn fill(&self, pool: &Pool) {
+        for &published in &self.published {
+            pool.begin_at(published);
+        }
         for tx in &self.unmined {
             pool.restore(tx.txid, &tx.raw, tx.fee_sat);
         }

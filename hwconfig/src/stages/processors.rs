@@ -67,12 +67,11 @@ fn keep_off(
     }
 }
 
-/// The same for several masks, each with what it means if it is off; a host without any has no say.
+/// The same for several masks, each with its reason and with what it means if it is off; a host without any has no say.
 fn keep_all_off(
     host: &Host,
     demand: &Demand,
-    masks: impl IntoIterator<Item = (String, Verdict)>,
-    why: &str,
+    masks: impl IntoIterator<Item = (String, &'static str, Verdict)>,
     absent: &str,
 ) -> Assessment {
     let tiles = match Tiles::on(host, demand) {
@@ -80,7 +79,7 @@ fn keep_all_off(
         Err(say) => return say,
     };
     let mut found = Assessment::default();
-    for (key, off) in masks {
+    for (key, why, off) in masks {
         keep_off(host, &tiles, &key, why, off, &mut found);
     }
     if found.findings.is_empty() { Assessment::unavailable(absent) } else { found }
@@ -281,13 +280,14 @@ pub const IRQ_AFFINITY: Stage = Stage {
         keys
     },
     assess: |host, demand| {
-        let first = ("/proc/irq/default_smp_affinity".to_owned(), Verdict::Off);
-        let each = host
-            .numbered("/proc/irq", "")
-            .into_iter()
-            .map(|irq| (format!("/proc/irq/{irq}/smp_affinity"), Verdict::OffIfPossible));
+        let default = "/proc/irq/default_smp_affinity".to_owned();
+        let first = (default, "new interrupts start there", Verdict::Off);
+        let each = host.numbered("/proc/irq", "").into_iter().map(|irq| {
+            let key = format!("/proc/irq/{irq}/smp_affinity");
+            (key, "it would interrupt a tile", Verdict::OffIfPossible)
+        });
         let masks = std::iter::once(first).chain(each);
-        keep_all_off(host, demand, masks, "it would interrupt a tile", "/proc/irq is empty here")
+        keep_all_off(host, demand, masks, "/proc/irq is empty here")
     },
 };
 
@@ -309,10 +309,11 @@ pub const KWORKERS: Stage = Stage {
             .collect()
     },
     assess: |host, demand| {
-        let masks = ["cpumask", "writeback/cpumask"]
-            .map(|name| (format!("/sys/devices/virtual/workqueue/{name}"), Verdict::Off));
-        let absent = "this kernel shows no mask of its work queues";
-        keep_all_off(host, demand, masks, "kernel work would run on a tile", absent)
+        let masks = ["cpumask", "writeback/cpumask"].map(|name| {
+            let key = format!("/sys/devices/virtual/workqueue/{name}");
+            (key, "kernel work would run on a tile", Verdict::Off)
+        });
+        keep_all_off(host, demand, masks, "this kernel shows no mask of its work queues")
     },
 };
 
