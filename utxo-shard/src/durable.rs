@@ -9,7 +9,7 @@ use crate::disk::Disk;
 use crate::engine::Shards;
 use crate::folder::{Folder, FolderError};
 use crate::journal::Health;
-use crate::keeper::{CheckpointState, KeeperStats, Limits, Plant};
+use crate::keeper::{CheckpointState, KeeperStats, Limits};
 use crate::recovery::{RecoverError, RecoveryReport, Unmined};
 
 /// See the module.
@@ -23,7 +23,6 @@ pub struct DurableShards {
     report: RecoveryReport,
     unmined: Vec<Unmined>,
     checkpoint: Option<u64>,
-    limits: Limits,
 }
 
 impl DurableShards {
@@ -49,7 +48,6 @@ impl DurableShards {
             report: recovered.report,
             unmined: recovered.unmined,
             checkpoint: None,
-            limits: *limits,
         })
     }
 
@@ -111,8 +109,7 @@ impl DurableShards {
             self.complete = complete;
             self.store.keepers.iter_mut().for_each(|keeper| keeper.complete(complete));
         }
-        let early = self.limits.is_planted(Plant::NameEarly);
-        if let Some(at) = self.checkpoint.filter(|&at| at <= self.complete || early) {
+        if let Some(at) = self.checkpoint.filter(|&at| at <= self.complete) {
             let states: Vec<_> =
                 self.store.keepers.iter().map(crate::Keeper::checkpoint_state).collect();
             let entry = |state: &CheckpointState| match state {

@@ -35,20 +35,10 @@ const OLD: FileId = FileId(2);
 pub(crate) enum Plant {
     /// Old segments go without a copy of what is needed.
     NoCopies,
-    /// Old segments go before the copies are complete everywhere.
-    DropAtOnce,
-    /// The manifest names a checkpoint as soon as it is written.
-    NameEarly,
     /// Decisions whose spends were cut off are left alone.
     NoRedo,
     /// Each shard recovers to the last epoch that is whole in itself.
     OwnEpoch,
-}
-
-#[cfg(test)]
-impl Plant {
-    pub const ALL: [Self; 5] =
-        [Self::NoCopies, Self::DropAtOnce, Self::NameEarly, Self::NoRedo, Self::OwnEpoch];
 }
 
 /// Bounds of a shard's files. Defaults are those of a node.
@@ -593,7 +583,6 @@ impl Keeper {
     }
 
     fn drop_segments(&mut self, shard: &mut Shard) -> bool {
-        let at_once = self.limits.is_planted(Plant::DropAtOnce);
         let no_copies = self.limits.is_planted(Plant::NoCopies);
         let Some(dropping) = &mut self.dropping else {
             if !self.has_segment_to_drop() {
@@ -628,7 +617,7 @@ impl Keeper {
             }
             DroppingState::Looking => return self.look_at_frame(shard),
             // The original goes only once its copy cannot be lost any more.
-            DroppingState::Waiting if dropping.copied_in <= self.complete || at_once => {
+            DroppingState::Waiting if dropping.copied_in <= self.complete => {
                 dropping.state = DroppingState::Removing;
                 let path = segment_path(self.shard, dropping.segment.number);
                 self.submit(Op::Remove { path });
