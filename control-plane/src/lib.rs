@@ -29,6 +29,7 @@ pub mod service;
 pub mod signals;
 pub mod store;
 pub mod submit;
+pub mod subtree_files;
 pub mod top;
 pub mod topo;
 pub mod topology;

@@ -3,13 +3,14 @@
 //! In: `shard_pack`, as its second consumer, `pack_store`, and the chain thread's word on what is mined and what came back. Out:
 //! [`Pool`], which answers by transaction id. Bytes go to segment files of the data directory, each removed with its last
 //! transaction; the index stays in memory (about 100 bytes a transaction). The shards bound how many there can be, since every
-//! transaction of the pool has a record there. Every released subtree becomes a file `subtrees/ROOT.subtree` in Teranode's format.
+//! transaction of the pool has a record there. Every released subtree becomes a file ([`SubtreeFiles`]).
 //! The tile turns on an unpinned thread: it may allocate, and the disk may make it wait. Without a [`Pool`] it reads and drops.
 //!
 //! The tile reads its link on its own time, so the chain thread may know that a transaction is mined before its frag is read
 //! here. Such ids are remembered until the frag comes, and it is passed over.
 
 use crate::service::NodeClock;
+use crate::subtree_files::{SUBTREES_BYTES_MAX, SubtreeFiles};
 use consensus::hash::MerkleHash;
 use consensus::hash::TxId;
 use consensus::teranode::{Subtree, SubtreeNode};
@@ -77,7 +78,7 @@ struct Inner {
     read: Vec<u64>,
     clock: NodeClock,
     failure: Option<io::Error>,
-    subtrees: PathBuf,
+    subtrees: SubtreeFiles,
 }
 
 impl Inner {
@@ -238,8 +239,7 @@ pub struct Pool {
 impl Pool {
     /// An empty pool with its files in `directory`; what an earlier run left there is removed.
     pub fn create(directory: &Path, clock: NodeClock) -> io::Result<Self> {
-        let subtrees = directory.join("subtrees");
-        std::fs::create_dir_all(&subtrees)?;
+        let subtrees = SubtreeFiles::open(&directory.join("subtrees"), SUBTREES_BYTES_MAX)?;
         let directory = directory.join("pool");
         std::fs::create_dir_all(&directory)?;
         let mut dropped_bytes = 0;
@@ -439,11 +439,8 @@ impl Pool {
     }
 
     fn write_subtree(&self, subtree: &Subtree) {
-        let mut bytes = Vec::new();
-        subtree.write(&mut bytes);
         let mut inner = self.lock();
-        let path = inner.subtrees.join(format!("{}.subtree", subtree.root));
-        if let Err(error) = std::fs::write(path, bytes) {
+        if let Err(error) = inner.subtrees.write(subtree) {
             inner.failure = Some(error);
         }
     }
