@@ -23,9 +23,13 @@ impl Counts {
     }
 
     /// Sums the closing lines found in `output`; `None` when there is none, so the part counts as one test.
+    ///
+    /// Nextest shows what a failed test printed, closing lines included: beside its summary they do not count.
     pub fn read(output: &str) -> Option<Self> {
+        let is_summary = |line: &&str| line.trim().starts_with("Summary [");
+        let has_summary = output.lines().any(|line| is_summary(&line));
         let mut sum = None;
-        for line in output.lines() {
+        for line in output.lines().filter(|line| !has_summary || is_summary(line)) {
             if let Some(found) = closing_line(line.trim()) {
                 sum.get_or_insert_with(Self::default).add(found);
             }
@@ -86,6 +90,9 @@ mod tests {
     fn the_summary_of_nextest_is_read() {
         let text = "     Summary [   0.012s] 14 tests run: 12 passed (1 flaky), 1 failed, 1 timed out, 3 skipped";
         assert_eq!(Counts::read(text), Some(counts(12, 2, 3)));
+        let shown =
+            format!("  test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured\n{text}");
+        assert_eq!(Counts::read(&shown), Some(counts(12, 2, 3)), "a failure counts once");
     }
 
     #[test]
