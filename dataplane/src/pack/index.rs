@@ -9,11 +9,9 @@
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher as _;
 
-/// Position 0 is the coinbase's place, so no transaction stands there.
-const NONE: u32 = 0;
+const NONE: u32 = u32::MAX;
 
-/// All zeros where nothing stands: memory is taken at start and touched when it is first used.
-#[derive(Clone, Copy, Debug, bytemuck::Zeroable)]
+#[derive(Clone, Copy, Debug)]
 struct Entry {
     tag: u32,
     at: u32,
@@ -31,9 +29,10 @@ pub struct Index {
 impl Index {
     /// Room for `capacity` transactions; `key` is drawn once per process and never shown.
     pub fn with_capacity(capacity: usize, key: (u64, u64)) -> Self {
-        assert!(capacity < u32::MAX as usize / 2, "positions are 32 bits");
+        assert!(capacity < NONE as usize / 2, "positions are 32 bits");
         let slots = (capacity.max(8) * 2).next_power_of_two();
-        Self { key, mask: slots - 1, entries: bytemuck::zeroed_vec(slots), len: 0 }
+        // Written here, because it is read all over from the first transaction on, and a first touch may take milliseconds.
+        Self { key, mask: slots - 1, entries: vec![Entry { tag: 0, at: NONE }; slots], len: 0 }
     }
 
     /// Transactions in the table.
@@ -80,7 +79,6 @@ impl Index {
         if self.entries[slot].at != NONE {
             return false;
         }
-        assert!(at != NONE as usize, "position 0 is the coinbase's");
         assert!(self.len * 2 <= self.mask, "the index holds {} transactions and is full", self.len);
         self.entries[slot] = Entry { tag, at: at as u32 };
         self.len += 1;
@@ -149,7 +147,7 @@ mod tests {
             let mut index = Index::with_capacity(128, (1, 2));
             let mut leaves = vec![[0xee; 32]; 4_096];
             let mut map = BTreeMap::new();
-            let mut next = 1;
+            let mut next = 0;
             for (n, what) in steps {
                 let id = txid(n);
                 match (what, map.get(&id).copied()) {
