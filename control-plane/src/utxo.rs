@@ -1,9 +1,9 @@
 //! `metanode utxo`: look into a set of coins, check it, bring it in, send it out.
 //!
 //! A set is a directory with one file in Teranode's format (`HASH.utxo-set`, see `utxo_shard::seed`), and where they are known the headers
-//! of the chain below it (`HASH.utxo-headers`, see `utxo_shard::seed_headers`); journals and checkpoints of
-//! durable shards are not built yet, so `epoch` is always 0 and says nothing. Files are read a transaction at a time. Progress
-//! goes to stderr once a second, a summary at the end, and with `--json` one object to stdout.
+//! of the chain below it (`HASH.utxo-headers`, see `utxo_shard::seed_headers`). The journals of a node are not read here, and such a
+//! file has no epoch, so `epoch` is always 0 and says nothing. Files are read a transaction at a time. Progress goes to stderr
+//! once a second, a summary at the end, and with `--json` one object to stdout.
 
 use clap::{Args, Subcommand};
 use consensus::params::{ChainParams, Network};

@@ -5,7 +5,7 @@
 //! are [`ROWS_IN_MEMORY_MAX`], then become a run; two runs of about the same size become one, so there are few. A lookup is one
 //! binary search a run. Memory is bounded whatever the length of the chain.
 //!
-//! The index is made anew at every start, while the coins are rebuilt from the blocks: no file of it can be wrong about them.
+//! The index is made anew from the blocks at every start: no file of it can be wrong about them.
 //!
 //! ```text
 //! DIR/chain/index/N.run: rows of 32 bytes, sorted, numbers big endian
