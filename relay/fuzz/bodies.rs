@@ -27,8 +27,7 @@ pub fn packet(data: &[u8]) {
             let mut again = FrameBuf::default();
             match &frame {
                 Frame::Data(data) => {
-                    let fields = data.fields();
-                    again.data(&fields, data.payload.len()).copy_from_slice(data.payload);
+                    again.data(&data.fields, data.payload.len()).copy_from_slice(data.payload);
                 }
                 Frame::Nack(nack) => {
                     again.nack(nack.object, nack.object_len, nack.entries());

@@ -15,6 +15,7 @@ use relay::engine::{Engine, EngineConfig, Event};
 use relay::io::{Backend, IoOptions};
 use relay::link::Keys;
 use relay::node::Relay;
+use relay::object::ObjectEvent;
 use relay::{Class, Found, HeaderView, Lookups, PeerConfig, TxLookup};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -166,16 +167,18 @@ pub fn live(place: &Place, desk: &mut Desk) -> io::Result<()> {
                 Event::PeerUp { .. } => up += 1,
                 Event::PeerDown { .. } => up -= 1,
                 // A block's header comes first, as an object of its own.
-                Event::Object { class: Class::Header, .. } => {}
-                Event::Object { bytes: got, .. } => {
+                Event::Object(ObjectEvent::Received { class: Class::Header, .. }) => {}
+                Event::Object(ObjectEvent::Received { bytes: got, .. }) => {
                     let at_ns = now_ns();
                     received += got.len() as u64;
                     if place.shared_mbit.is_none() {
                         desk.done(at_ns, got == bytes)?;
                     }
                 }
-                Event::Delivered { .. } => under_way -= usize::from(stream.is_some()),
-                Event::Failed { why, .. } => {
+                Event::Object(ObjectEvent::Delivered { .. }) => {
+                    under_way -= usize::from(stream.is_some());
+                }
+                Event::Object(ObjectEvent::Failed { why, .. }) => {
                     eprintln!("relay-node bfr {}: an object failed: {why:?}", place.hop);
                     under_way -= usize::from(stream.is_some());
                 }

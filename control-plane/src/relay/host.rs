@@ -6,7 +6,7 @@
 use super::inbox::{Arrived, Inbox};
 use relay::engine::Event;
 use relay::node::Relay;
-use relay::object::FailReason;
+use relay::object::{FailReason, ObjectEvent};
 use relay::{Class, ObjectId, PeerConfig, PeerId};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -241,7 +241,7 @@ impl Host {
                 tracing::info!(peer = self.name(peer), "peer is down");
                 self.left(peer);
             }
-            Event::Object { id, class, bytes, from, took_us } => {
+            Event::Object(ObjectEvent::Received { id, class, bytes, from, took_us }) => {
                 let name = format!("{}.{}", shown(id), class_name(class));
                 tracing::info!(
                     id = shown(id),
@@ -253,14 +253,16 @@ impl Host {
                 );
                 self.inbox.put(Arrived { name, bytes });
             }
-            Event::Delivered { id, peer, .. } => {
+            Event::Object(ObjectEvent::Delivered { id, peer, .. }) => {
                 if self.deliveries.len() == DELIVERIES_MAX {
                     self.deliveries.pop_front();
                 }
                 self.deliveries.push_back((id, peer));
                 self.delivered(id, peer);
             }
-            Event::Failed { id, class, peer, why } => self.failed(id, class, peer, why),
+            Event::Object(ObjectEvent::Failed { id, class, peer, why }) => {
+                self.failed(id, class, peer, why);
+            }
         }
     }
 

@@ -27,7 +27,7 @@ pub use status::{PeerStatus, Status};
 use crate::drops::DropReason;
 use crate::link::Keys;
 use crate::lookup::Lookups;
-use crate::object::{FailReason, ObjectEvent, Objects, ObjectsConfig, SendError};
+use crate::object::{ObjectEvent, Objects, ObjectsConfig, SendError};
 use crate::origin::OriginKeys;
 use crate::peer::{LinkView, PeerConfig, PeerId, PeerInfo};
 use crate::time::NowUs;
@@ -61,39 +61,8 @@ pub enum Event {
         /// Whose.
         peer: PeerId,
     },
-    /// An object is here, whole and with the right hash.
-    Object {
-        /// Its id.
-        id: ObjectId,
-        /// What it is.
-        class: Class,
-        /// Its payload.
-        bytes: Arc<[u8]>,
-        /// Who sent its first symbol.
-        from: PeerId,
-        /// Microseconds since then.
-        took_us: u64,
-    },
-    /// A peer has what our host sent.
-    Delivered {
-        /// The object.
-        id: ObjectId,
-        /// What it is.
-        class: Class,
-        /// Who has it.
-        peer: PeerId,
-    },
-    /// An object did not get through.
-    Failed {
-        /// The object.
-        id: ObjectId,
-        /// What it is.
-        class: Class,
-        /// To whom or from whom.
-        peer: Option<PeerId>,
-        /// Why.
-        why: FailReason,
-    },
+    /// Something became of an object.
+    Object(ObjectEvent),
 }
 
 /// A relay without a socket.
@@ -212,16 +181,8 @@ impl Engine {
 
     /// The next thing that happened.
     pub fn event(&mut self) -> Option<Event> {
-        if let Some(event) = self.above.events.pop_front() {
-            return Some(event);
-        }
-        Some(match self.above.objects.event()? {
-            ObjectEvent::Object { id, class, bytes, from, took_us } => {
-                Event::Object { id, class, bytes, from, took_us }
-            }
-            ObjectEvent::Delivered { id, class, peer } => Event::Delivered { id, class, peer },
-            ObjectEvent::Failed { id, class, peer, why } => Event::Failed { id, class, peer, why },
-        })
+        let of_link = self.above.events.pop_front();
+        of_link.or_else(|| self.above.objects.event().map(Event::Object))
     }
 
     /// Adds, drops and rekeys peers; links that stay are not touched. A peer is its key: another key is another peer.
@@ -290,7 +251,7 @@ mod tests {
             let mut got = None;
             world.run_until(2_000_000, |world| {
                 while let Some(event) = world.node(2).event() {
-                    if let Event::Object { id, bytes, .. } = event {
+                    if let Event::Object(ObjectEvent::Received { id, bytes, .. }) = event {
                         got = Some((id, bytes));
                     }
                 }
@@ -303,7 +264,8 @@ mod tests {
             assert!((58_000..most_us).contains(&took), "loss {loss}: {took} us");
             world.run(1_000_000);
             let delivered = std::iter::from_fn(|| world.node(0).event());
-            let delivered = delivered.filter(|event| matches!(event, Event::Delivered { .. }));
+            let delivered = delivered
+                .filter(|event| matches!(event, Event::Object(ObjectEvent::Delivered { .. })));
             assert_eq!(delivered.count(), 1, "its neighbour has it and said so");
         }
     }
@@ -330,7 +292,7 @@ mod tests {
             world.net.set_path(address(0), address(1), path);
             let done = world.run_until(20_000_000, |world| {
                 std::iter::from_fn(|| world.node(1).event())
-                    .any(|event| matches!(event, Event::Object { .. }))
+                    .any(|event| matches!(event, Event::Object(ObjectEvent::Received { .. })))
             });
             let took = world.now.since(started);
             let now = world.now;

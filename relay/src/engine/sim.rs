@@ -10,6 +10,7 @@ use super::*;
 use crate::compact::{subtree, write_tx};
 use crate::link::{Rekey, SESSIONS_MAX};
 use crate::lookup::{Found, HeaderView, TxLookup};
+use crate::object::FailReason;
 use crate::plants::{self, Plant};
 use crate::testing::{Dice, Network, Node, Path, World, address};
 use crate::wire::{Code, DataFields, NackEntry, flags};
@@ -77,7 +78,7 @@ impl Upper for Rude {
             if self.heard.len() == 64 {
                 self.heard.remove(0);
             }
-            self.heard.push((data.fields(), data.payload.to_vec()));
+            self.heard.push((data.fields, data.payload.to_vec()));
         }
         Ok(())
     }
@@ -319,7 +320,7 @@ impl Seen {
             let Some(engine) = member.as_mut().and_then(Member::engine) else { continue };
             while let Some(event) = engine.event() {
                 match event {
-                    Event::Object { id, bytes, .. } => {
+                    Event::Object(ObjectEvent::Received { id, bytes, .. }) => {
                         let known = self.sent.get(&id.0);
                         let (_, sent) =
                             known.ok_or(format!("node {node} has an object nobody sent"))?;
@@ -328,10 +329,10 @@ impl Seen {
                         }
                         self.has.entry(id.0).or_default().insert(node);
                     }
-                    Event::Delivered { id, peer, .. } => {
+                    Event::Object(ObjectEvent::Delivered { id, peer, .. }) => {
                         self.ended.entry(id.0).or_default().0.insert(peer);
                     }
-                    Event::Failed { id, peer, why, .. } => {
+                    Event::Object(ObjectEvent::Failed { id, peer, why, .. }) => {
                         self.failed.entry(id.0).or_default().push(why);
                         let origin = self.sent.get(&id.0).is_some_and(|&(from, _)| from == node);
                         if let Some(peer) = peer.filter(|_| origin) {

@@ -270,7 +270,7 @@ impl Objects {
         }
         self.counts.received += 1;
         let bytes = raw.clone();
-        self.push_event(ObjectEvent::Object { id, class, bytes, from, took_us });
+        self.push_event(ObjectEvent::Received { id, class, bytes, from, took_us });
     }
 
     /// Asks for the plain form of an object that is here in another one.

@@ -68,9 +68,9 @@ impl Gate {
     pub fn header_of(data: &Data<'_>) -> Option<[u8; 80]> {
         let header = data.payload.get(HEAD_LEN..)?;
         let mut header: [u8; 80] = header.try_into().ok()?;
-        if data.symbol > 0 {
+        if data.fields.symbol > 0 {
             for byte in &mut header {
-                *byte = field::multiply(*byte, data.symbol);
+                *byte = field::multiply(*byte, data.fields.symbol);
             }
         }
         Some(header)
@@ -154,18 +154,7 @@ impl Gate {
         self.next = (self.next + 1) % WAITING_MAX;
         let was_empty = slot.fields.is_none();
         slot.peer = peer;
-        slot.fields = Some(DataFields {
-            flags: data.flags,
-            object: data.object,
-            object_len: data.object_len,
-            group: data.group,
-            symbol: data.symbol,
-            k: data.k,
-            code: data.code,
-            class: data.class,
-            hops_left: data.hops_left,
-            parity: data.parity,
-        });
+        slot.fields = Some(data.fields);
         slot.len = data.payload.len();
         slot.bytes[..slot.len].copy_from_slice(data.payload);
         was_empty

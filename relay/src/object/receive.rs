@@ -50,18 +50,19 @@ impl Objects {
     ) -> Result<(), DropReason> {
         let trusted = self.peer(peer).is_some_and(|peer| peer.info.trusted);
         let shape = Shape::of_packet(data).ok_or(DropReason::ShapeWrong)?;
-        let proof_len = shape.proof_len(data.group);
-        let last = shape.k(data.group) + shape.parity_max(data.group);
-        if data.code != Code::Rs8
+        let proof_len = shape.proof_len(data.fields.group);
+        let last = shape.k(data.fields.group) + shape.parity_max(data.fields.group);
+        if data.fields.code != Code::Rs8
             || data.payload.len() != shape.symbol_len() + proof_len
-            || usize::from(data.symbol) >= last
+            || usize::from(data.fields.symbol) >= last
         {
             return Err(DropReason::ShapeWrong);
         }
         let (symbol, proof) = data.payload.split_at(shape.symbol_len());
         // What carries the origin's proof may come from anybody.
         let free = trusted || shape.is_proved();
-        let key = Key { id: data.object, class: data.class, from: (!free).then_some(peer) };
+        let key =
+            Key { id: data.fields.object, class: data.fields.class, from: (!free).then_some(peer) };
         if self.is_finished(peer, key, &shape, data, now) {
             self.counts.symbols_useless += 1;
             return Err(DropReason::ObjectDone);
@@ -85,24 +86,30 @@ impl Objects {
             return Ok(());
         };
         if let Some(proofs) = &mut flight.proofs {
-            if !proofs.has(data.group) {
+            if !proofs.has(data.fields.group) {
                 let what = root_of(&shape, data);
                 let root = self.roots.get(&what).ok_or(DropReason::ObjectUnknown)?;
-                proofs.expect(data.group, usize::from(what.leaves), root);
+                proofs.expect(data.fields.group, usize::from(what.leaves), root);
             }
             let way = proof.get(ROOT_ID_LEN..).unwrap_or_default();
-            if !proofs.proves(data.group, data.symbol, symbol, way) {
+            if !proofs.proves(data.fields.group, data.fields.symbol, symbol, way) {
                 return Err(DropReason::OriginWrong);
             }
         }
         let State::Gathering(assembly) = &mut flight.state else {
             return Err(DropReason::ObjectDone);
         };
-        let put = assembly.put(data.group, data.symbol, symbol, self.code, &mut self.scratch);
+        let put = assembly.put(
+            data.fields.group,
+            data.fields.symbol,
+            symbol,
+            self.code,
+            &mut self.scratch,
+        );
         let whole = assembly.is_whole();
         if let Some(transfer) = flight.transfer(peer) {
-            transfer.credit(data.group, data.symbol);
-            if data.flags & flags::HAVE_ALL != 0 {
+            transfer.credit(data.fields.group, data.fields.symbol);
+            if data.fields.flags & flags::HAVE_ALL != 0 {
                 transfer.stop();
             }
         }
@@ -111,15 +118,15 @@ impl Objects {
             return Err(DropReason::SymbolKnown);
         }
         self.counts.symbols_useful += 1;
-        flight.parity_hint = flight.parity_hint.max(data.parity.min(255));
+        flight.parity_hint = flight.parity_hint.max(data.fields.parity.min(255));
         flight.note_source(peer, now);
-        flight.hops = flight.hops.max(data.hops_left.checked_sub(1));
+        flight.hops = flight.hops.max(data.fields.hops_left.checked_sub(1));
         if free && flight.hops.is_some() {
             for transfer in &mut flight.transfers {
                 if put == Put::Decoded {
-                    transfer.offer_group(data.group);
+                    transfer.offer_group(data.fields.group);
                 }
-                transfer.offer(data.group, data.symbol);
+                transfer.offer(data.fields.group, data.fields.symbol);
                 wake(&mut self.peers, key, flight.urgency, transfer);
             }
         }
@@ -150,7 +157,7 @@ impl Objects {
                 if flight.shape == *shape
                     && let Some(transfer) = flight.transfer(peer)
                 {
-                    transfer.credit(data.group, data.symbol);
+                    transfer.credit(data.fields.group, data.fields.symbol);
                 }
                 flight.shape.object_len()
             }
@@ -178,7 +185,7 @@ impl Objects {
         let what = root_of(shape, data);
         let signed = self.roots.get(&what).ok_or(DropReason::ObjectUnknown)?;
         let mut tree = Tree::of_root(signed.root, usize::from(what.leaves));
-        match tree.proves(data.symbol, symbol, &proof[ROOT_ID_LEN..]) {
+        match tree.proves(data.fields.symbol, symbol, &proof[ROOT_ID_LEN..]) {
             true => Ok(()),
             false => Err(DropReason::OriginWrong),
         }
@@ -252,7 +259,7 @@ impl Objects {
             let kept_all = self.gate.wait(peer, data);
             return if kept_all { Ok(()) } else { Err(DropReason::HeaderNotYet) };
         }
-        self.begin_flight(peer, key, shape, data.hops_left.checked_sub(1), links, now)?;
+        self.begin_flight(peer, key, shape, data.fields.hops_left.checked_sub(1), links, now)?;
         if let Some((block, Part::Body)) = self.gate.part(id).filter(|_| key.class == Class::Block)
         {
             self.prefill(block, key.from, links, now)?;
@@ -311,19 +318,7 @@ impl Objects {
     pub(super) fn let_in(&mut self, block: ObjectId, links: &LinkView, now: NowUs) {
         while let Some(waiting) = self.gate.next_waiting(block) {
             let Some(fields) = waiting.fields else { return };
-            let data = Data {
-                flags: fields.flags,
-                object: fields.object,
-                object_len: fields.object_len,
-                group: fields.group,
-                symbol: fields.symbol,
-                k: fields.k,
-                code: fields.code,
-                class: fields.class,
-                hops_left: fields.hops_left,
-                parity: fields.parity,
-                payload: waiting.payload(),
-            };
+            let data = Data { fields, payload: waiting.payload() };
             if self.peer(waiting.peer).is_some() {
                 // Nobody is told about a symbol that turns out useless now: its sender may have changed since.
                 let _ = self.on_data(waiting.peer, &data, links, now);
@@ -498,11 +493,11 @@ impl Objects {
 
 /// Which root a symbol is below.
 fn root_of(shape: &Shape, data: &Data<'_>) -> RootOf {
-    let k = shape.k(data.group);
+    let k = shape.k(data.fields.group);
     RootOf {
-        object: data.object,
-        object_len: data.object_len,
-        group: data.group,
+        object: data.fields.object,
+        object_len: data.fields.object_len,
+        group: data.fields.group,
         leaves: (k + parity_below(k)) as u8,
     }
 }

@@ -73,7 +73,7 @@ pub enum FailReason {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ObjectEvent {
     /// An object is here, whole and with the right hash.
-    Object {
+    Received {
         /// Its id.
         id: ObjectId,
         /// What it is.

@@ -35,9 +35,9 @@ impl Shape {
 
     /// The shape that a symbol's packet names; `None` when it is none, or the packet does not fit it.
     pub fn of_packet(data: &Data<'_>) -> Option<Self> {
-        let proved = data.flags & flags::ORIGIN_PROOF != 0;
-        let shape = Self::with(data.object_len, data.k, proved)?;
-        let fits = data.k <= K_LARGE && u32::from(data.group) < shape.groups;
+        let proved = data.fields.flags & flags::ORIGIN_PROOF != 0;
+        let shape = Self::with(data.fields.object_len, data.fields.k, proved)?;
+        let fits = data.fields.k <= K_LARGE && u32::from(data.fields.group) < shape.groups;
         fits.then_some(shape)
     }
 

@@ -13,6 +13,7 @@
 use super::datagram;
 use crate::compact::{Bundle, write_tx};
 use crate::engine::{Engine, Event};
+use crate::object::ObjectEvent;
 use crate::{Class, NowUs, PeerId};
 use consensus::hash::TxId;
 use dataplane::counters;
@@ -290,17 +291,23 @@ impl Bfr {
                 None => break,
                 Some(Event::PeerUp { .. }) => self.peers_up += 1,
                 Some(Event::PeerDown { .. }) => self.peers_up -= 1,
-                Some(Event::Object { class: Class::Bundle, bytes, from, .. }) => {
+                Some(Event::Object(ObjectEvent::Received {
+                    class: Class::Bundle,
+                    bytes,
+                    from,
+                    ..
+                })) => {
                     if Bundle::parse(&bytes).is_ok() {
                         self.unpacking = Some(Unpacking { from, bytes, done: 0 });
                     } else {
                         self.add(BfrCount::BundlesMalformed, 1);
                     }
                 }
-                Some(Event::Object { class, bytes, from, .. }) => {
+                Some(Event::Object(ObjectEvent::Received { class, bytes, from, .. })) => {
                     self.held = Some((class, bytes, from));
                 }
-                Some(Event::Delivered { .. } | Event::Failed { .. }) => {}
+                Some(Event::Object(ObjectEvent::Delivered { .. } | ObjectEvent::Failed { .. })) => {
+                }
             }
             did = true;
         }

@@ -35,26 +35,8 @@ pub enum Frame<'a> {
 /// A symbol of an object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Data<'a> {
-    /// [`flags::HAVE_ALL`], [`flags::ORIGIN_PROOF`], [`flags::LOWPRIO`], [`flags::LAST`].
-    pub flags: u8,
-    /// Which object.
-    pub object: ObjectId,
-    /// Its length in bytes, never 0.
-    pub object_len: u32,
-    /// Which group of it.
-    pub group: u16,
-    /// Which symbol of the group: data below `k`, parity from there.
-    pub symbol: u8,
-    /// Data symbols of this group, never 0.
-    pub k: u8,
-    /// How the symbols belong together.
-    pub code: Code,
-    /// What the object is.
-    pub class: Class,
-    /// How often it may still be passed on.
-    pub hops_left: u8,
-    /// Parity symbols that the sender means to send for this group.
-    pub parity: u16,
+    /// Which symbol of which object.
+    pub fields: DataFields,
     /// The symbol, and the origin's proof where the flag says so; never empty.
     pub payload: &'a [u8],
 }
@@ -155,7 +137,7 @@ impl<'a> Frame<'a> {
                 if k == 0 {
                     return Err(field(23));
                 }
-                Ok(Self::Data(Data {
+                let fields = DataFields {
                     flags: only_flags(bytes, allowed)?,
                     object,
                     object_len,
@@ -166,8 +148,8 @@ impl<'a> Frame<'a> {
                     class: Class::of(bytes[24] & 0x0f).ok_or(field(24))?,
                     hops_left: bytes[25],
                     parity: u16_at(bytes, 26),
-                    payload: body,
-                }))
+                };
+                Ok(Self::Data(Data { fields, payload: body }))
             }
             Kind::Nack => {
                 only_flags(bytes, 0)?;
@@ -217,29 +199,11 @@ impl<'a> Frame<'a> {
     /// Which object it is about.
     pub fn object(&self) -> ObjectId {
         match self {
-            Self::Data(data) => data.object,
+            Self::Data(data) => data.fields.object,
             Self::Nack(nack) => nack.object,
             Self::Stop(stop) => stop.object,
             Self::Want(want) => want.object,
             Self::Root(root) => root.object,
-        }
-    }
-}
-
-impl Data<'_> {
-    /// Its fields without the payload, to write it again.
-    pub fn fields(&self) -> DataFields {
-        DataFields {
-            flags: self.flags,
-            object: self.object,
-            object_len: self.object_len,
-            group: self.group,
-            symbol: self.symbol,
-            k: self.k,
-            code: self.code,
-            class: self.class,
-            hops_left: self.hops_left,
-            parity: self.parity,
         }
     }
 }

@@ -8,19 +8,28 @@ use super::{
     BODY_MAX, Class, Code, HEADER_LEN, Keep, Kind, NackEntry, ObjectId, PACKET_MAX, TAG_LEN,
 };
 
-/// Fields of a symbol's packet; [`super::Data`] says what they mean.
+/// Which symbol of which object a packet carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(missing_docs, reason = "as in `Data`")]
 pub struct DataFields {
+    /// [`super::flags::HAVE_ALL`], `ORIGIN_PROOF`, `LOWPRIO`, `LAST`.
     pub flags: u8,
+    /// Which object.
     pub object: ObjectId,
+    /// Its length in bytes, never 0.
     pub object_len: u32,
+    /// Which group of it.
     pub group: u16,
+    /// Which symbol of the group: data below `k`, parity from there.
     pub symbol: u8,
+    /// Data symbols of the largest group, never 0.
     pub k: u8,
+    /// How the symbols belong together.
     pub code: Code,
+    /// What the object is.
     pub class: Class,
+    /// How often it may still be passed on.
     pub hops_left: u8,
+    /// Parity symbols that the sender means to send for this group.
     pub parity: u16,
 }
 

@@ -266,7 +266,7 @@ impl Net {
     /// When this node got the object, and its bytes.
     pub fn got(&self, node: usize, class: Class) -> Option<(NowUs, Arc<[u8]>)> {
         self.nodes[node].events.iter().find_map(|(at, event)| match event {
-            ObjectEvent::Object { class: got, bytes, .. } if *got == class => {
+            ObjectEvent::Received { class: got, bytes, .. } if *got == class => {
                 Some((*at, bytes.clone()))
             }
             _ => None,

@@ -79,7 +79,7 @@ fn repeated_and_reordered_packets_change_nothing() {
         let count = net.nodes[2]
             .events
             .iter()
-            .filter(|(_, event)| matches!(event, ObjectEvent::Object { .. }))
+            .filter(|(_, event)| matches!(event, ObjectEvent::Received { .. }))
             .count();
         assert_eq!(count, 1, "delivered {count} times, seed {seed}");
     }
