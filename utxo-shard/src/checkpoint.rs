@@ -228,17 +228,19 @@ impl Shard {
         most: usize,
         page: &mut impl FnMut(PageOf, u32, &[u8]),
     ) -> SnapshotStep {
-        let slab = self
-            .table
-            .slab
-            .memory
-            .snapshot_step(most, &mut |n, bytes| page(PageOf::Slab, n, bytes));
+        let mut given = 0;
+        let slab = self.table.slab.memory.snapshot_step(most, &mut |n, bytes| {
+            given += 1;
+            page(PageOf::Slab, n, bytes);
+        });
         match slab {
-            SnapshotStep::Done | SnapshotStep::Idle => self
+            // The last pages of the slab may have been all that this step may give.
+            SnapshotStep::Done | SnapshotStep::Idle if given < most => self
                 .table
                 .index
                 .memory
-                .snapshot_step(most, &mut |n, bytes| page(PageOf::Index, n, bytes)),
+                .snapshot_step(most - given, &mut |n, bytes| page(PageOf::Index, n, bytes)),
+            SnapshotStep::Done | SnapshotStep::Idle => SnapshotStep::More,
             step => step,
         }
     }
@@ -522,6 +524,31 @@ mod tests {
         let mut pages = Vec::new();
         rest(&mut world.shard, &mut pages);
         assert_eq!(everything(&restore(&config(0, 1), &roots, &pages)).len(), 1);
+    }
+
+    #[test]
+    fn a_step_gives_no_more_pages_than_it_may_also_where_the_slab_ends_and_the_index_begins() {
+        let mut world = World::new();
+        for n in 1..200 {
+            world.import(at(n, 0), 5);
+        }
+        for most in 1..20 {
+            world.shard.checkpoint_begin(8);
+            let mut all = std::collections::BTreeSet::new();
+            loop {
+                let mut given = 0;
+                let step = world.shard.checkpoint_step(most, &mut |of, n, _| {
+                    given += 1;
+                    assert!(all.insert((of, n)), "page {n} of {of:?} twice");
+                });
+                assert!(given <= most, "{given} pages where {most} were asked for");
+                if step == SnapshotStep::Idle {
+                    break;
+                }
+            }
+            assert!(all.iter().any(|page| page.0 == PageOf::Slab));
+            assert!(all.iter().any(|page| page.0 == PageOf::Index));
+        }
     }
 
     #[test]

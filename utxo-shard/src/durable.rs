@@ -181,7 +181,7 @@ impl DurableShards {
                 if let Health::Failed { .. } = health {
                     return Ok(health);
                 }
-                std::thread::yield_now();
+                self.store.wait_keeper(epoch);
             }
         }
     }
@@ -200,8 +200,10 @@ impl DurableShards {
                     return Ok(health);
                 }
                 // What was copied forward must be complete before its original goes.
-                self.close_epoch();
-                std::thread::yield_now();
+                if self.store.shards().iter().any(crate::Shard::has_logged) {
+                    self.close_epoch();
+                }
+                self.store.wait_keeper(self.epoch - 1);
             }
         }
         Ok(Health::Good)

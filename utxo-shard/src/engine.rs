@@ -176,6 +176,18 @@ impl Shards {
         self.keepers[shard].turn(&mut self.shards[shard])
     }
 
+    /// Blocks until the disk of a shard that is behind this epoch has done something.
+    pub(crate) fn wait_keeper(&mut self, epoch: u64) {
+        let behind = self.keepers.iter_mut().find(|keeper| keeper.durable().number < epoch);
+        match behind {
+            Some(keeper) => keeper.wait(),
+            None => {
+                self.keepers.iter_mut().filter(|keeper| !keeper.is_idle()).for_each(Keeper::wait);
+            }
+        }
+        std::thread::yield_now();
+    }
+
     /// Ends every hold: what a crash does.
     #[cfg(test)]
     pub(crate) fn release_everything(&mut self) {
@@ -269,6 +281,7 @@ impl Shards {
             let health = keeper.health();
             let failed = matches!(health, Health::Failed { .. });
             assert!(!failed, "nothing more can be logged: {health:?}");
+            keeper.wait();
             std::thread::yield_now();
         }
     }

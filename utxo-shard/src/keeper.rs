@@ -48,7 +48,7 @@ pub struct Limits {
     pub log_blocks: usize,
     /// Bytes after which a segment is followed by the next.
     pub segment_bytes: u64,
-    /// Bytes of journal above which a checkpoint is asked for.
+    /// Bytes by which the journal grows before a checkpoint is asked for.
     pub checkpoint_bytes: u64,
     /// Bytes of journal above which the pool decides nothing more until it has been truncated.
     pub journal_bytes_max: u64,
@@ -218,6 +218,8 @@ pub struct Keeper {
     chunks: Chunks,
     blocks: Vec<Vec<u8>>,
     dropping: Option<Dropping>,
+    /// Bytes of the journal when all that could go had gone: what is needed whatever the manifest names.
+    floor: u64,
     /// Buffer of the last segment that was dropped, for the next.
     spare: Vec<u8>,
     again: Vec<Op>,
@@ -253,6 +255,7 @@ impl Keeper {
             chunks: Chunks::new(),
             blocks: (0..SLOT_WRITES_MAX).map(|_| Vec::with_capacity(BLOCK_BYTES)).collect(),
             dropping: None,
+            floor: 0,
             spare: vec![0; BLOCK_BYTES],
             again: Vec::with_capacity(SLOT_WRITES_MAX),
             turns: 0,
@@ -289,12 +292,23 @@ impl Keeper {
         }
     }
 
-    /// Whether the journal has grown past its share.
+    /// Whether the journal has grown past its share since it was cut down: by [`Limits::checkpoint_bytes`], or twofold where the
+    /// last cut left more than that (a large pool is copied forward, and must not be for every few bytes that come).
     pub fn wants_checkpoint(&self) -> bool {
+        let grown = self.floor + self.limits.checkpoint_bytes.max(self.floor);
         self.taking.is_none()
             && self.dropping.is_none()
-            && self.writer.bytes() > self.limits.checkpoint_bytes
+            && self.writer.bytes() > grown.min(self.limits.journal_bytes_max / 4 * 3)
             && !self.has_segment_to_drop()
+    }
+
+    /// Blocks until the disk has done something, if it has anything to do: for callers that have nothing else to do.
+    pub(crate) fn wait(&mut self) {
+        if self.writer.is_idle() {
+            self.disk.wait();
+        } else {
+            self.writer.wait();
+        }
     }
 
     /// Orders a checkpoint as of the end of epoch `at`, which the shard has not left. A second order while one is under way is void.
@@ -343,6 +357,7 @@ impl Keeper {
             self.named = entry;
             self.taking = None;
             self.stats.checkpoints += 1;
+            self.note_floor();
         }
     }
 
@@ -358,6 +373,12 @@ impl Keeper {
     /// Whether nothing is under way: no write, no checkpoint, nothing to drop.
     pub fn is_idle(&self) -> bool {
         self.writer.is_idle() && self.taking.is_none() && !self.is_dropping()
+    }
+
+    fn note_floor(&mut self) {
+        if !self.has_segment_to_drop() {
+            self.floor = self.writer.bytes();
+        }
     }
 
     fn is_dropping(&self) -> bool {
@@ -445,6 +466,7 @@ impl Keeper {
                 self.spare = dropped.buffer;
                 self.writer.forget_oldest();
                 self.stats.segments_dropped += 1;
+                self.note_floor();
             }
             (op, Err(error)) => self.fail(op.what(), &error),
             (op, Ok(_)) => {

@@ -3,14 +3,19 @@
 //! A row a coin: key = txid, output (36 bytes); value = height and coinbase flag, value, form of the script, its 20 bytes (33).
 //! A batch is one atomic write of the engine; each coin is read and must be there before it is deleted. Durability none: no log
 //! is synced (RocksDB: there is none). Settings are those their documents recommend for point reads of small rows in memory.
+//!
+//! Durability epoch, each in the way its documents give: RocksDB and fjall write their log with every batch and sync it when an epoch
+//! is over; redb commits every batch and makes the last commit of an epoch durable, and with it those before; LMDB, whose commit is
+//! its sync, gets as many batches in one transaction as take an epoch. What is loaded before the measured work is synced once.
 
-use super::Engine;
-use super::work::{COIN_BYTES, LOADED_HEIGHT, Work};
+use super::work::{BATCH_TXS, COIN_BYTES, LOADED_HEIGHT, Work};
+use super::{Args, Durability, Engine};
 use consensus::hash::TxId;
 use consensus::tx::OutPoint;
 use lmdb::{Cursor, Transaction};
 use redb::{ReadableDatabase, ReadableTable};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use utxo_shard::state_hash::StateHash;
 use utxo_shard::store::{Coin, UNMINED_HEIGHT};
 
@@ -18,6 +23,8 @@ use utxo_shard::store::{Coin, UNMINED_HEIGHT};
 const CACHE_BYTES: usize = 1 << 30;
 /// Address space of LMDB's map.
 const MAP_BYTES: usize = 64 << 30;
+/// Most batches in one transaction of LMDB.
+const LMDB_BATCHES_MAX: usize = 256;
 /// Batches between commits that let redb give back what it has replaced; without them its file only grows.
 const REDB_BATCHES: u32 = 256;
 
@@ -69,11 +76,13 @@ fn missing(key: &Key) -> String {
 }
 
 /// The engine of a name.
-pub fn open(name: &str, dir: &Path) -> Option<Result<Box<dyn Engine>, String>> {
+pub fn open(name: &str, dir: &Path, args: &Args) -> Option<Result<Box<dyn Engine>, String>> {
     let dir = dir.to_owned();
+    let epochs = args.durability == Durability::Epoch;
+    let period = epochs.then(|| Duration::from_millis(args.epoch_ms));
     Some(match name {
-        "rocksdb" => Rocks::new(dir).map(|e| Box::new(e) as Box<dyn Engine>),
-        "lmdb" => Lmdb::new(dir).map(|e| Box::new(e) as Box<dyn Engine>),
+        "rocksdb" => Rocks::new(dir, epochs).map(|e| Box::new(e) as Box<dyn Engine>),
+        "lmdb" => Lmdb::new(dir, period).map(|e| Box::new(e) as Box<dyn Engine>),
         "redb" => Redb::new(dir).map(|e| Box::new(e) as Box<dyn Engine>),
         "fjall" => Fjall::new(dir).map(|e| Box::new(e) as Box<dyn Engine>),
         _ => return None,
@@ -83,12 +92,14 @@ pub fn open(name: &str, dir: &Path) -> Option<Result<Box<dyn Engine>, String>> {
 struct Rocks {
     dir: PathBuf,
     db: Option<rocksdb::DB>,
+    /// What is applied goes to its log.
+    epochs: bool,
 }
 
 impl Rocks {
-    fn new(dir: PathBuf) -> Result<Self, String> {
+    fn new(dir: PathBuf, epochs: bool) -> Result<Self, String> {
         let db = Some(Self::open(&dir)?);
-        Ok(Self { dir, db })
+        Ok(Self { dir, db, epochs })
     }
 
     fn open(dir: &Path) -> Result<rocksdb::DB, String> {
@@ -111,9 +122,9 @@ impl Rocks {
         self.db.as_ref().expect("open between calls")
     }
 
-    fn write(&self, batch: rocksdb::WriteBatch) -> Result<(), String> {
+    fn write(&self, batch: rocksdb::WriteBatch, log: bool) -> Result<(), String> {
         let mut options = rocksdb::WriteOptions::default();
-        options.disable_wal(true);
+        options.disable_wal(!log);
         self.db().write_opt(batch, &options).map_err(text)
     }
 }
@@ -124,7 +135,19 @@ impl Engine for Rocks {
         for (key, row) in batch.iter().flat_map(|work| rows(work, LOADED_HEIGHT)) {
             write.put(key, row);
         }
-        self.write(write)
+        self.write(write, false)
+    }
+
+    fn loaded(&mut self) -> Result<(), String> {
+        self.db().flush().map_err(text)
+    }
+
+    fn end_group(&mut self) -> Result<(), String> {
+        self.db().flush_wal(true).map_err(text)
+    }
+
+    fn finished(&mut self) -> Result<(), String> {
+        self.end_group()
     }
 
     fn apply(&mut self, batch: &[Work]) -> Result<(), String> {
@@ -137,7 +160,7 @@ impl Engine for Rocks {
         for (key, row) in batch.iter().flat_map(|work| rows(work, UNMINED_HEIGHT)) {
             write.put(key, row);
         }
-        self.write(write)
+        self.write(write, self.epochs)
     }
 
     fn coins(&mut self, hash: &mut StateHash) -> Result<(), String> {
@@ -153,7 +176,9 @@ impl Engine for Rocks {
     }
 
     fn reopen(&mut self) -> Result<Option<()>, String> {
-        self.db().flush().map_err(text)?;
+        if !self.epochs {
+            self.db().flush().map_err(text)?;
+        }
         self.db = None;
         self.db = Some(Self::open(&self.dir)?);
         Ok(Some(()))
@@ -163,19 +188,22 @@ impl Engine for Rocks {
 struct Lmdb {
     dir: PathBuf,
     env: Option<(lmdb::Environment, lmdb::Database)>,
+    /// How long a transaction is to take, its sync included, where commits sync.
+    period: Option<Duration>,
+    group_txs: usize,
 }
 
 impl Lmdb {
-    fn new(dir: PathBuf) -> Result<Self, String> {
-        let env = Some(Self::open(&dir)?);
-        Ok(Self { dir, env })
+    fn new(dir: PathBuf, period: Option<Duration>) -> Result<Self, String> {
+        let env = Some(Self::open(&dir, false)?);
+        Ok(Self { dir, env, period, group_txs: BATCH_TXS })
     }
 
-    fn open(dir: &Path) -> Result<(lmdb::Environment, lmdb::Database), String> {
-        let flags = lmdb::EnvironmentFlags::NO_SYNC
-            | lmdb::EnvironmentFlags::WRITE_MAP
-            | lmdb::EnvironmentFlags::MAP_ASYNC
-            | lmdb::EnvironmentFlags::NO_READAHEAD;
+    fn open(dir: &Path, syncs: bool) -> Result<(lmdb::Environment, lmdb::Database), String> {
+        let mut flags = lmdb::EnvironmentFlags::WRITE_MAP | lmdb::EnvironmentFlags::NO_READAHEAD;
+        if !syncs {
+            flags |= lmdb::EnvironmentFlags::NO_SYNC | lmdb::EnvironmentFlags::MAP_ASYNC;
+        }
         let mut builder = lmdb::Environment::new();
         builder.set_flags(flags).set_map_size(MAP_BYTES);
         let env = builder.open(dir).map_err(text)?;
@@ -199,7 +227,19 @@ impl Engine for Lmdb {
         write.commit().map_err(text)
     }
 
+    fn loaded(&mut self) -> Result<(), String> {
+        self.env().0.sync(true).map_err(text)?;
+        self.env = None;
+        self.env = Some(Self::open(&self.dir, self.period.is_some())?);
+        Ok(())
+    }
+
+    fn group_txs(&self) -> usize {
+        self.group_txs
+    }
+
     fn apply(&mut self, batch: &[Work]) -> Result<(), String> {
+        let began = Instant::now();
         let (env, db) = self.env();
         let mut write = env.begin_rw_txn().map_err(text)?;
         for work in batch {
@@ -212,7 +252,13 @@ impl Engine for Lmdb {
                 write.put(db, &key, &row, lmdb::WriteFlags::empty()).map_err(text)?;
             }
         }
-        write.commit().map_err(text)
+        write.commit().map_err(text)?;
+        if let Some(period) = self.period {
+            let fits = period.as_secs_f64() / began.elapsed().as_secs_f64() * batch.len() as f64;
+            let batches = (fits / BATCH_TXS as f64).round() as usize;
+            self.group_txs = batches.clamp(1, LMDB_BATCHES_MAX) * BATCH_TXS;
+        }
+        Ok(())
     }
 
     fn coins(&mut self, hash: &mut StateHash) -> Result<(), String> {
@@ -232,10 +278,7 @@ impl Engine for Lmdb {
     }
 
     fn reopen(&mut self) -> Result<Option<()>, String> {
-        self.env().0.sync(true).map_err(text)?;
-        self.env = None;
-        self.env = Some(Self::open(&self.dir)?);
-        Ok(Some(()))
+        self.loaded().map(Some)
     }
 }
 
@@ -274,6 +317,14 @@ impl Redb {
     }
 }
 
+impl Redb {
+    /// An empty commit that is durable, and with it all before.
+    fn sync(&mut self) -> Result<(), String> {
+        self.batches = REDB_BATCHES - 1;
+        self.in_one(|_| Ok(()))
+    }
+}
+
 impl Engine for Redb {
     fn load(&mut self, batch: &[Work]) -> Result<(), String> {
         self.in_one(|table| {
@@ -282,6 +333,18 @@ impl Engine for Redb {
             }
             Ok(())
         })
+    }
+
+    fn loaded(&mut self) -> Result<(), String> {
+        self.sync()
+    }
+
+    fn end_group(&mut self) -> Result<(), String> {
+        self.sync()
+    }
+
+    fn finished(&mut self) -> Result<(), String> {
+        self.sync()
     }
 
     fn apply(&mut self, batch: &[Work]) -> Result<(), String> {
@@ -315,8 +378,7 @@ impl Engine for Redb {
     }
 
     fn reopen(&mut self) -> Result<Option<()>, String> {
-        self.batches = REDB_BATCHES - 1;
-        self.in_one(|_| Ok(()))?;
+        self.sync()?;
         self.db = None;
         self.db = Some(Self::open(&self.file)?);
         Ok(Some(()))
@@ -364,6 +426,18 @@ impl Engine for Fjall {
             write.insert(coins, key, row);
         }
         write.commit().map_err(text)
+    }
+
+    fn loaded(&mut self) -> Result<(), String> {
+        self.db().0.persist(fjall::PersistMode::SyncData).map_err(text)
+    }
+
+    fn end_group(&mut self) -> Result<(), String> {
+        self.db().0.persist(fjall::PersistMode::SyncData).map_err(text)
+    }
+
+    fn finished(&mut self) -> Result<(), String> {
+        self.end_group()
     }
 
     fn apply(&mut self, batch: &[Work]) -> Result<(), String> {

@@ -183,6 +183,13 @@ pub const PARTS: &[Part] = &[
         ..PLAIN
     },
     Part {
+        name: "utxo-durable",
+        what: "the table with its journal ends as the one without, after it was closed and opened, and after a kill in the middle",
+        command: "cargo run --release --package bench -- utxo --records 100000 --durability epoch --json",
+        limit_s: 600,
+        ..PLAIN
+    },
+    Part {
         name: "utxo-rivals",
         what: "RocksDB, LMDB, redb and fjall end with the same coins as the table; its numbers are for quiet machines",
         command: "cargo run --release --package bench --features rivals -- utxo --records 100000 --durability none --json",

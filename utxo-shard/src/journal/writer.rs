@@ -167,6 +167,11 @@ impl Writer {
         self.writes.is_empty() && self.written.is_empty() && self.again.is_empty()
     }
 
+    /// Blocks until something under way is done, if anything is.
+    pub fn wait(&mut self) {
+        self.disk.wait();
+    }
+
     pub fn has_failed(&self) -> bool {
         matches!(self.health, Health::Failed { .. })
     }
