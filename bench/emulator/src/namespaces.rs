@@ -81,14 +81,20 @@ impl Namespaces {
         Ok(Self { janitor })
     }
 
-    /// Makes a namespace, with its loopback device up.
-    pub fn add(&mut self, name: &str) -> Result<(), EmulatorError> {
+    /// From now on the janitor takes this one away at the end.
+    fn tell(&mut self, name: &str) -> Result<(), EmulatorError> {
         let pipe = self.janitor.stdin.as_mut();
         let told = pipe.map(|pipe| pipe.write_all(format!("{name}\n").as_bytes()));
-        if !matches!(told, Some(Ok(()))) {
-            let tried = format!("telling the janitor about {name}");
-            return Err(EmulatorError::io(&tried, format!("{told:?}")));
+        if matches!(told, Some(Ok(()))) {
+            return Ok(());
         }
+        let tried = format!("telling the janitor about {name}");
+        Err(EmulatorError::io(&tried, format!("{told:?}")))
+    }
+
+    /// Makes a namespace, with its loopback device up.
+    pub fn add(&mut self, name: &str) -> Result<(), EmulatorError> {
+        self.tell(name)?;
         ip(&["netns", "add", name])?;
         ip(&["-n", name, "link", "set", "lo", "up"])
     }
@@ -99,6 +105,27 @@ impl Drop for Namespaces {
         drop(self.janitor.stdin.take());
         let _ = self.janitor.wait();
     }
+}
+
+/// Takes away namespaces named `PREFIX`, a process's number and anything, whose process is no more: its janitor was killed, too. A
+/// number may come round again, so our own is taken for another's: call it before the first [`Namespaces`]. Gives back their names.
+pub fn remove_stale(prefix: &str) -> Result<Vec<String>, EmulatorError> {
+    let Ok(entries) = std::fs::read_dir(FOLDER) else { return Ok(Vec::new()) };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let is_stale = |name: &String| {
+        let Some(rest) = name.strip_prefix(prefix) else { return false };
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let pid = &rest[..digits];
+        !pid.is_empty()
+            && (pid == std::process::id().to_string() || !Path::new("/proc").join(pid).exists())
+    };
+    let stale: Vec<String> = names.filter(is_stale).collect();
+    if !stale.is_empty() {
+        // The janitor's own way: what runs inside goes first.
+        let mut janitor = Namespaces::open()?;
+        stale.iter().try_for_each(|name| janitor.tell(name))?;
+    }
+    Ok(stale)
 }
 
 /// Whether a namespace of this name is there.

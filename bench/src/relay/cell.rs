@@ -6,6 +6,7 @@
 use super::object::{Kind, Object};
 use emulator::Impairment;
 use emulator::line::WIRE_OVERHEAD_BYTES;
+use std::time::Duration;
 
 /// One-way delay of a hop; twice this is its round trip.
 pub const DELAY_US: u32 = 25_000;
@@ -115,6 +116,50 @@ impl Cell {
         };
         let wire_ms = bytes as f64 * 8.0 / (f64::from(RATE_MBIT) * 1e3);
         self.hops as f64 * f64::from(DELAY_US) / 1e3 + wire_ms
+    }
+}
+
+/// A rival's run that is expected to take longer than this shares the machine with others of its kind: it carries little.
+const LONG_RUN_S: f64 = 3.0;
+/// Chains for such runs. Even so their links together carry less than one run of a fast system.
+const LANES: usize = 5;
+
+impl Cell {
+    /// Seconds that one run takes, with what is around it, on two cores. Only for telling how long a race takes, and for which
+    /// cells several chains pay: the race corrects it as it goes.
+    fn run_s(&self) -> f64 {
+        use System::{Bfr, Bip152Bbr, Bip152Cubic, HttpPull, NackOnly, TcpBbr, TcpCubic};
+        let bursts = self.loss.burst > 1.0;
+        let cubic = matches!(self.system, TcpCubic | Bip152Cubic | HttpPull);
+        let hops = self.hops as f64;
+        match (self.system, self.kind) {
+            (Bfr, Kind::Bulk) => 1.7,
+            (Bfr, _) => 0.25 + 0.1 * hops,
+            (_, Kind::Bulk) if cubic => 30.0,
+            (_, Kind::Bulk) => 4.0,
+            (TcpCubic | HttpPull, Kind::Block) if !bursts && self.loss.pct >= 20.0 => 30.0,
+            (TcpCubic, Kind::Block) if !bursts && self.loss.pct >= 5.0 => 8.0,
+            (HttpPull, Kind::Block) if !bursts && self.loss.pct >= 5.0 => 4.0,
+            (TcpCubic, Kind::Block) => 1.5 * hops,
+            (Bip152Cubic | Bip152Bbr | TcpBbr, _) if self.loss.pct >= 20.0 => 2.0,
+            (HttpPull | Bip152Cubic | Bip152Bbr | TcpBbr, _) => 0.6 * hops,
+            (TcpCubic | NackOnly, _) => 0.4 * hops,
+        }
+    }
+
+    /// Chains that its runs are spread over.
+    pub fn lanes(&self) -> usize {
+        if self.run_s() > LONG_RUN_S { LANES.min(self.runs as usize) } else { 1 }
+    }
+
+    /// Seconds that all its runs take.
+    pub fn expected_s(&self) -> f64 {
+        f64::from(self.runs) * self.run_s() / self.lanes() as f64 + 0.5
+    }
+
+    /// Over all hops.
+    pub fn round_trip(&self) -> Duration {
+        Duration::from_micros(2 * u64::from(DELAY_US) * self.hops as u64)
     }
 }
 

@@ -5,9 +5,12 @@
 //! nodes stay, since a relay's links live for weeks and what they learned about loss is the point.
 
 use super::cell::{Cell, System};
-use emulator::{Chain, Counts, Link};
+use emulator::{Chain, Counts, EmulatorError, Link};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -25,6 +28,8 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 const QUIET: Duration = Duration::from_millis(60);
 /// How long that is waited for.
 const QUIET_LIMIT: Duration = Duration::from_secs(3);
+/// How often a wait looks whether the race was stopped.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What a run came to.
 #[derive(Clone, Debug, Default)]
@@ -62,11 +67,17 @@ pub struct Crew {
     nodes: Vec<Node>,
     lines: Receiver<(usize, String)>,
     stays: bool,
+    stop: Arc<AtomicBool>,
 }
 
 impl Crew {
-    /// Starts a process in every namespace of the chain.
-    pub fn start(cell: &Cell, chain: &Chain, setup: Setup) -> std::io::Result<Self> {
+    /// Starts a process in every namespace of the chain. Once `stop` is set, runs end early and have failed.
+    pub fn start(
+        cell: &Cell,
+        chain: &Chain,
+        setup: Setup,
+        stop: Arc<AtomicBool>,
+    ) -> std::io::Result<Self> {
         let program = std::env::current_exe()?;
         let (sender, lines) = channel();
         let mut nodes = Vec::new();
@@ -86,6 +97,8 @@ impl Crew {
             if let Some(overlap) = cell.overlap_pct {
                 command.args(["--overlap", &overlap.to_string()]);
             }
+            // A Ctrl-C is for the race, which ends them in order.
+            command.process_group(0);
             let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
             let orders = child.stdin.take().expect("stdin was piped");
             let out = child.stdout.take().expect("stdout was piped");
@@ -99,13 +112,18 @@ impl Crew {
             });
             nodes.push(Node { child, orders });
         }
-        Ok(Self { nodes, lines, stays: stays(cell.system) })
+        Ok(Self { nodes, lines, stays: stays(cell.system), stop })
     }
 
-    /// One run; between "ready" and "go" there is a pause.
-    pub fn run(&mut self, run: u32, pause: Duration, links: &[Link]) -> Outcome {
+    /// One run; `ready` is called between "ready" and "go".
+    pub fn run(
+        &mut self,
+        run: u32,
+        links: &[Link],
+        ready: impl FnOnce() -> Result<(), EmulatorError>,
+    ) -> Outcome {
         let mut outcome = Outcome::default();
-        if let Err(why) = self.try_run(run, pause, links, &mut outcome) {
+        if let Err(why) = self.try_run(run, links, ready, &mut outcome) {
             outcome.failure = Some(why);
             outcome.ms = None;
         }
@@ -115,12 +133,12 @@ impl Crew {
     fn try_run(
         &mut self,
         run: u32,
-        pause: Duration,
         links: &[Link],
+        ready: impl FnOnce() -> Result<(), EmulatorError>,
         outcome: &mut Outcome,
     ) -> Result<(), String> {
         self.arm(run)?;
-        std::thread::sleep(pause);
+        ready().map_err(|error| error.to_string())?;
         let before = carried(links);
         self.order(0, &format!("go {run}"))?;
         let last = self.nodes.len() - 1;
@@ -129,7 +147,11 @@ impl Crew {
         let (mut t0_ns, mut done_ns) = (None, None);
         while t0_ns.is_none() || done_ns.is_none() {
             let left = until.saturating_duration_since(Instant::now());
-            let Some((from, line)) = self.next(left)? else {
+            let line = self.next(left.min(LOOK))?;
+            if line.is_none() && left > LOOK {
+                continue;
+            }
+            let Some((from, line)) = line else {
                 // What the nodes know about it is worth more than their time.
                 for hop in 0..self.nodes.len() {
                     self.order(hop, "end")?;
@@ -196,6 +218,9 @@ impl Crew {
     }
 
     fn next(&self, limit: Duration) -> Result<Option<(usize, String)>, String> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err("the race was stopped".into());
+        }
         match self.lines.recv_timeout(limit) {
             Ok(line) => Ok(Some(line)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
@@ -213,8 +238,7 @@ impl Crew {
         let until = Instant::now() + limit;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let tick = left.min(Duration::from_millis(200));
-            if let Some((from, line)) = self.next(tick)?
+            if let Some((from, line)) = self.next(left.min(LOOK))?
                 && wanted(from, &line)
             {
                 return Ok(Some(line));

@@ -14,6 +14,7 @@ use rustix::net::sockopt::set_tcp_congestion;
 use serde_json::{Value, json};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ pub fn rows(
     seed: u64,
     measured: Duration,
     evidence: &mut Evidence,
+    stop: &Arc<AtomicBool>,
+    say: &dyn Fn(&str),
 ) -> Result<Vec<Value>, EmulatorError> {
     let rules = Impairment {
         delay_us: DELAY_US,
@@ -47,15 +50,19 @@ pub fn rows(
     let chain = Chain::up(&spec)?;
     let mut rows = Vec::new();
     for cc in ["cubic", "bbr"] {
-        let [tcp, bfr] = share(&chain, cc, seed, measured)
+        let shared = share(&chain, cc, seed, measured, stop);
+        if stop.load(Ordering::Relaxed) {
+            return Ok(rows);
+        }
+        let [tcp, bfr] = shared
             .map_err(|why| EmulatorError::System { tried: format!("sharing with {cc}"), why })?;
         let mbit = |bytes: u64| bytes as f64 * 8.0 / measured.as_secs_f64() / 1e6;
         let share_pct = tcp as f64 * 100.0 / (tcp + bfr).max(1) as f64;
-        eprintln!(
+        say(&format!(
             "fairness: TCP {cc:<5} {:>6.1} Mbit/s, BFR {:>6.1} Mbit/s of {LINK_MBIT}: TCP keeps {share_pct:.0} %",
             mbit(tcp),
             mbit(bfr)
-        );
+        ));
         let share_pct = (share_pct * 10.0).round() / 10.0;
         evidence.aim(&format!("percent TCP {cc} keeps"), AIM_PCT, share_pct, share_pct >= AIM_PCT);
         rows.push(json!({
@@ -71,7 +78,13 @@ pub fn rows(
 }
 
 /// Bytes that TCP and the relay delivered in the measured time.
-fn share(chain: &Chain, cc: &str, seed: u64, measured: Duration) -> Result<[u64; 2], String> {
+fn share(
+    chain: &Chain,
+    cc: &str,
+    seed: u64,
+    measured: Duration,
+    stop: &Arc<AtomicBool>,
+) -> Result<[u64; 2], String> {
     let cell = Cell {
         system: System::Bfr,
         kind: Kind::Block,
@@ -81,7 +94,8 @@ fn share(chain: &Chain, cc: &str, seed: u64, measured: Duration) -> Result<[u64;
         runs: 1,
     };
     let setup = Setup { seed, status: false, shared_mbit: Some(LINK_MBIT) };
-    let mut crew = Crew::start(&cell, chain, setup).map_err(|error| error.to_string())?;
+    let mut crew =
+        Crew::start(&cell, chain, setup, stop.clone()).map_err(|error| error.to_string())?;
     crew.arm(0)?;
     let flow = Flow::default();
     std::thread::scope(|scope| {
@@ -101,17 +115,29 @@ fn share(chain: &Chain, cc: &str, seed: u64, measured: Duration) -> Result<[u64;
         set_tcp_congestion(&stream, cc).map_err(|error| error.to_string())?;
         scope.spawn(|| flow.send(stream));
         scope.spawn(|| flow.receive(accepted));
-        std::thread::sleep(ALONE);
+        sleep_unless(stop, ALONE);
         crew.order(0, "stream")?;
-        std::thread::sleep(SETTLE);
+        sleep_unless(stop, SETTLE);
         let (tcp, bfr) = (flow.received.load(Ordering::Relaxed), crew.count(1)?);
         let began = Instant::now();
-        std::thread::sleep(measured);
+        sleep_unless(stop, measured);
         let late = began.elapsed().as_secs_f64() / measured.as_secs_f64();
         let per_time = |bytes: u64| (bytes as f64 / late) as u64;
         let tcp = flow.received.load(Ordering::Relaxed) - tcp;
         Ok([per_time(tcp), per_time(crew.count(1)? - bfr)])
     })
+}
+
+/// Sleeps, until the race is stopped at most.
+fn sleep_unless(stop: &AtomicBool, time: Duration) {
+    let until = Instant::now() + time;
+    while !stop.load(Ordering::Relaxed) {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(left.min(Duration::from_millis(100)));
+    }
 }
 
 fn open<T>(opened: Result<io::Result<T>, EmulatorError>) -> Result<T, String> {

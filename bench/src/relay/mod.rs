@@ -17,6 +17,7 @@ mod nack;
 pub mod node;
 mod object;
 mod plot;
+mod progress;
 mod pull;
 mod row;
 mod tcp;
@@ -24,13 +25,26 @@ mod tcp;
 use crate::rng::Rng;
 use cell::{Cell, Depth, System};
 use crew::{Crew, Setup, WARM_RUNS};
-use emulator::{Chain, ChainSpec, EmulatorError, Link};
+use emulator::{Chain, ChainSpec, EmulatorError, Impairment, Link};
 use load::evidence::Evidence;
+use progress::Progress;
 use row::Row;
 use serde_json::{Value, json};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+/// How names of our namespaces begin; the process follows.
+const PREFIX: &str = "mnrace";
+/// Every run of a rival has luck of its own.
+const SEEDS_PER_CELL: usize = 1_000;
+/// What a shared line takes beside the time that is measured.
+const FAIRNESS_MORE_S: f64 = 5.0;
+/// What the erasure codes take.
+const FEC_S: f64 = 4.0;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -102,38 +116,69 @@ fn run(args: &Args, evidence: &mut Evidence) -> Result<bool, EmulatorError> {
     let wanted = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
     let cells: Vec<Cell> =
         cell::plan(depth(args)).into_iter().filter(|cell| wanted(&row::name(cell))).collect();
-    let prefix = args.prefix.clone().unwrap_or_else(|| format!("mnrace{}", std::process::id()));
-    let mut rows: Vec<Row> = Vec::new();
-    let mut links = Links::default();
-    eprintln!("{}", row::HEAD);
-    for cells in cells.chunk_by(|a, b| a.hops == b.hops) {
-        let spec = ChainSpec {
-            sysctls: row::sysctls(),
-            ..ChainSpec::even(&prefix, cells[0].hops, &cells[0].rules(), args.seed)
-        };
-        let chain = Chain::up(&spec)?;
-        for (i, cell) in cells.iter().enumerate() {
-            let rules = cell.rules();
-            chain.set(&rules, &rules, args.seed.wrapping_add(i as u64))?;
-            let row = race(cell, &chain, args)?;
-            eprintln!("{row}");
-            rows.push(row);
-            links.saw(chain.links());
-        }
+    let prefix = args.prefix.clone().unwrap_or_else(|| format!("{PREFIX}{}", std::process::id()));
+    for name in emulator::namespaces::remove_stale(PREFIX)? {
+        eprintln!("relay: {name} was left behind by a race that is no more; removed");
     }
+    let with = |name: &str| measured(depth(args)).filter(|_| wanted(name));
+    let more = [("fairness", 2.0 * FAIRNESS_MORE_S), ("fec", FEC_S)];
+    let more_s = |name: &str, s: f64| {
+        with(name).map_or(0.0, |measured| match name {
+            "fairness" => s + 2.0 * measured.as_secs_f64(),
+            _ => s,
+        })
+    };
+    let all_s = cells.iter().map(Cell::expected_s).sum::<f64>()
+        + more.iter().map(|(name, s)| more_s(name, *s)).sum::<f64>();
+    eprintln!("relay: {} rows, about {:.0} minutes", cells.len(), (all_s / 60.0).ceil());
+    let race = Race {
+        args,
+        prefix: &prefix,
+        stop: stop_on_signals(),
+        progress: Progress::start(cells.len(), all_s),
+        links: Mutex::default(),
+    };
+    race.progress.say(row::HEAD);
+    let rows = race.rows(&cells)?;
     let (mut fairness, mut fec) = (Vec::new(), Vec::new());
-    if let Some(measured) = measured(depth(args)) {
-        if wanted("fairness") {
-            fairness = fairness::rows(&prefix, args.seed, measured, evidence)?;
-        }
-        if wanted("fec") {
-            fec = fec::rows();
-        }
+    if let Some(measured) = with("fairness").filter(|_| !race.is_stopped()) {
+        race.progress.row("fairness".into(), 1, more_s("fairness", more[0].1));
+        let say = |line: &str| race.progress.say(line);
+        fairness = fairness::rows(&prefix, args.seed, measured, evidence, &race.stop, &say)?;
     }
+    if with("fec").is_some() && !race.is_stopped() {
+        race.progress.row("fec".into(), 1, FEC_S);
+        fec = fec::rows();
+    }
+    let interrupted = race.is_stopped();
     let ran = !(rows.is_empty() && fairness.is_empty() && fec.is_empty());
     evidence.set("fairness", fairness);
     evidence.set("fec", fec);
-    for (path, text) in [(&args.plot, plot::svg(&rows)), (&args.table, row::markdown(&rows))] {
+    if interrupted {
+        let (done, all) = race.progress.rows();
+        let why = format!("interrupted when {done} of {all} rows were done; what there is:");
+        race.progress.say(&format!("relay: {why}\n{}", row::table(&rows)));
+        evidence.set("error", "interrupted");
+    } else {
+        write_out(args, &rows)?;
+    }
+    row::aims(&rows, evidence);
+    evidence.set("depth", format!("{:?}", depth(args)).to_lowercase());
+    evidence.set("expected_s", all_s.round());
+    evidence.set("links", locked(&race.links).json());
+    let failures: Vec<String> = rows.iter().flat_map(|row| row.failures.clone()).collect();
+    let corrupt = rows.iter().any(|row| row.corrupt > 0);
+    // A rival that does not arrive in time is a result; ours must always arrive.
+    let stalled = rows.iter().any(|row| row.cell.system == System::Bfr && row.timeouts > 0);
+    let ok = ran && !interrupted && failures.is_empty() && !corrupt && !stalled;
+    evidence.set("failures", failures);
+    evidence.set("rows", rows.iter().map(Row::json).collect::<Vec<Value>>());
+    Ok(ok)
+}
+
+/// The plot and the table, where they are wanted.
+fn write_out(args: &Args, rows: &[Row]) -> Result<(), EmulatorError> {
+    for (path, text) in [(&args.plot, plot::svg(rows)), (&args.table, row::markdown(rows))] {
         if let Some(path) = path {
             std::fs::write(path, text).map_err(|error| EmulatorError::System {
                 tried: format!("writing {}", path.display()),
@@ -141,47 +186,156 @@ fn run(args: &Args, evidence: &mut Evidence) -> Result<bool, EmulatorError> {
             })?;
         }
     }
-    row::aims(&rows, evidence);
-    evidence.set("depth", format!("{:?}", depth(args)).to_lowercase());
-    evidence.set("links", links.json());
-    let failures: Vec<String> = rows.iter().flat_map(|row| row.failures.clone()).collect();
-    let corrupt = rows.iter().any(|row| row.corrupt > 0);
-    // A rival that does not arrive in time is a result; ours must always arrive.
-    let stalled = rows.iter().any(|row| row.cell.system == System::Bfr && row.timeouts > 0);
-    let ok = ran && failures.is_empty() && !corrupt && !stalled;
-    evidence.set("failures", failures);
-    evidence.set("rows", rows.iter().map(Row::json).collect::<Vec<Value>>());
-    Ok(ok)
+    Ok(())
 }
 
-/// All runs of a cell.
-fn race(cell: &Cell, chain: &Chain, args: &Args) -> Result<Row, EmulatorError> {
-    let started = |error: std::io::Error| EmulatorError::System {
-        tried: "starting the nodes of a race".into(),
-        why: error.to_string(),
-    };
-    let setup = Setup { seed: args.seed, status: args.status, shared_mbit: None };
-    let mut row = Row::new(*cell);
-    let mut rng = Rng::new(args.seed);
-    let mut crew: Option<Crew> = None;
-    let warm = if crew::stays(cell.system) { WARM_RUNS } else { 0 };
-    for run in 0..cell.runs + warm {
-        let mut nodes = match crew.take() {
-            Some(nodes) => nodes,
-            None => Crew::start(cell, chain, setup).map_err(started)?,
-        };
-        // Timers of nodes (a sweep every 100 ms) must not be in step with the race.
-        let pause = Duration::from_micros(rng.below(100_000));
-        let outcome = nodes.run(run, pause, chain.links());
-        if crew::stays(cell.system) && outcome.ms.is_some() {
-            crew = Some(nodes);
-        }
-        if run >= warm {
-            row.add(&outcome);
+/// Set by the first SIGINT or SIGTERM: the race ends, and says what it has. A second one ends the process at once; the emulator's
+/// janitor takes the namespaces away.
+fn stop_on_signals() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        let at_once =
+            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, stop.clone());
+        if let Err(error) = at_once.and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+        {
+            eprintln!("relay: signal {signal} ends this at once: {error}");
         }
     }
-    row.finish();
-    Ok(row)
+    stop
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A race under way.
+struct Race<'a> {
+    args: &'a Args,
+    prefix: &'a str,
+    stop: Arc<AtomicBool>,
+    progress: Progress,
+    links: Mutex<Links>,
+}
+
+impl Race<'_> {
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// All rows, or those until somebody stopped it.
+    fn rows(&self, cells: &[Cell]) -> Result<Vec<Row>, EmulatorError> {
+        let mut rows: Vec<Row> = Vec::new();
+        for cells in cells.chunk_by(|a, b| a.hops == b.hops) {
+            let mut chains: Vec<Chain> = Vec::new();
+            for (i, cell) in cells.iter().enumerate() {
+                while chains.len() < cell.lanes() {
+                    chains.push(self.chain(cell, chains.len())?);
+                }
+                let seed = self.args.seed.wrapping_add((i * SEEDS_PER_CELL) as u64);
+                self.progress.row(row::name(cell), cell.runs, cell.expected_s());
+                let row = self.row(cell, &chains[..cell.lanes()], seed)?;
+                if row.runs() > 0 {
+                    self.progress.say(&row.to_string());
+                    rows.push(row);
+                }
+                if self.is_stopped() {
+                    return Ok(rows);
+                }
+                self.progress.row_done();
+            }
+        }
+        Ok(rows)
+    }
+
+    fn chain(&self, cell: &Cell, lane: usize) -> Result<Chain, EmulatorError> {
+        let prefix = match lane {
+            0 => self.prefix.to_owned(),
+            _ => format!("{}l{lane}", self.prefix),
+        };
+        Chain::up(&ChainSpec {
+            sysctls: row::sysctls(),
+            ..ChainSpec::even(&prefix, cell.hops, &cell.rules(), self.args.seed)
+        })
+    }
+
+    /// All runs of a cell, each on the next chain that is free.
+    fn row(&self, cell: &Cell, chains: &[Chain], seed: u64) -> Result<Row, EmulatorError> {
+        let row = Mutex::new(Row::new(*cell));
+        let next = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            let (next, row) = (&next, &row);
+            let lane = |chain| scope.spawn(move || self.lane(cell, chain, seed, next, row));
+            let lanes: Vec<_> = chains.iter().map(lane).collect();
+            lanes.into_iter().try_for_each(|lane| match lane.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+        })?;
+        let mut row = row.into_inner().unwrap_or_else(PoisonError::into_inner);
+        row.finish();
+        Ok(row)
+    }
+
+    /// Runs of a cell on one chain, until none is left.
+    fn lane(
+        &self,
+        cell: &Cell,
+        chain: &Chain,
+        seed: u64,
+        next: &AtomicU32,
+        row: &Mutex<Row>,
+    ) -> Result<(), EmulatorError> {
+        let started = |error: std::io::Error| EmulatorError::System {
+            tried: "starting the nodes of a race".into(),
+            why: error.to_string(),
+        };
+        let args = self.args;
+        let setup = Setup { seed: args.seed, status: args.status, shared_mbit: None };
+        let (rules, stays) = (cell.rules(), crew::stays(cell.system));
+        let clean = Impairment { loss_pct: 0.0, ..rules.clone() };
+        let mut crew: Option<Crew> = None;
+        let warm = if stays { WARM_RUNS } else { 0 };
+        if stays {
+            chain.set(&rules, &rules, seed)?;
+        }
+        loop {
+            let run = next.fetch_add(1, Ordering::Relaxed);
+            if run >= cell.runs + warm || self.is_stopped() {
+                return Ok(());
+            }
+            let mut nodes = if let Some(nodes) = crew.take() {
+                nodes
+            } else {
+                if !stays {
+                    // How long a lost SYN is waited for is not what is measured.
+                    chain.set(&clean, &clean, seed)?;
+                }
+                Crew::start(cell, chain, setup, self.stop.clone()).map_err(started)?
+            };
+            // Timers of nodes (a sweep every 100 ms) must not be in step with the race.
+            let pause = Duration::from_micros(Rng::new(seed ^ u64::from(run)).below(100_000));
+            let outcome = nodes.run(run, chain.links(), || {
+                if stays {
+                    std::thread::sleep(pause);
+                    return Ok(());
+                }
+                // The last word of connections being made is still on its way.
+                std::thread::sleep(pause + cell.round_trip());
+                chain.set(&rules, &rules, seed.wrapping_add(1 + u64::from(run)))
+            });
+            locked(&self.links).saw(chain.links());
+            if self.is_stopped() && outcome.ms.is_none() {
+                return Ok(());
+            }
+            if stays && outcome.ms.is_some() {
+                crew = Some(nodes);
+            }
+            if run >= warm {
+                locked(row).add(&outcome);
+                self.progress.run_done();
+            }
+        }
+    }
 }
 
 /// What the links themselves say about the race: late frames are the emulator's fault, not a system's.
@@ -189,12 +343,12 @@ fn race(cell: &Cell, chain: &Chain, args: &Args) -> Result<Row, EmulatorError> {
 struct Links {
     late_max_us: u64,
     failed: u64,
-    real_time: bool,
+    not_real_time: bool,
 }
 
 impl Links {
     fn saw(&mut self, links: &[Link]) {
-        self.real_time = links.iter().all(Link::is_real_time);
+        self.not_real_time |= !links.iter().all(Link::is_real_time);
         for counts in links.iter().flat_map(Link::counts) {
             self.late_max_us = self.late_max_us.max(counts.late_max_us);
             self.failed = self.failed.max(counts.failed);
@@ -203,7 +357,8 @@ impl Links {
 
     fn json(&self) -> Value {
         json!({
-            "late_max_us": self.late_max_us, "failed": self.failed, "real_time": self.real_time,
+            "late_max_us": self.late_max_us, "failed": self.failed,
+            "real_time": !self.not_real_time,
         })
     }
 }

@@ -1,7 +1,8 @@
 //! The plot: milliseconds to arrive, by loss, one line a system; one panel for one hop, one for three.
 //!
 //! In: rows. Out: an SVG of a few kilobytes, drawn by hand: a logarithmic axis, points at the median with a whisker to the worst run,
-//! and a hollow point at the top edge where no run arrived in time.
+//! a hollow point at the top edge where no run arrived in time, the bound as a dotted line. Lines join independent losses only:
+//! losses in runs are another path, not more loss.
 
 use super::cell::{LOSSES, System};
 use super::object::Kind;
@@ -34,7 +35,7 @@ const SERIES: [Series; 8] = [
 /// The whole picture.
 pub fn svg(rows: &[Row]) -> String {
     let width = 2.0 * (LEFT + PANEL_W) + GAP;
-    let legend_h = 24.0 * SERIES.len().div_ceil(2) as f64 + 30.0;
+    let legend_h = 24.0 * (SERIES.len().div_ceil(2) + 1) as f64 + 30.0;
     let height = TOP + PANEL_H + 60.0 + legend_h;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
@@ -46,20 +47,23 @@ pub fn svg(rows: &[Row]) -> String {
         frame(&mut svg, x0, hops);
         let bound = rows.iter().find(|row| row.cell.hops == hops && shown(row, &SERIES[0]));
         if let Some(bound) = bound {
-            let y = y_of(bound.cell.bound_ms());
+            let (y, right) = (y_of(bound.cell.bound_ms()), x0 + PANEL_W);
             svg += &format!(
-                "<line x1=\"{x0}\" x2=\"{}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"#000\" \
-                 stroke-dasharray=\"2 3\"/>\n",
-                x0 + PANEL_W
+                "<line x1=\"{x0}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"#000\" \
+                 stroke-dasharray=\"2 3\"/>\
+                 <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" font-size=\"11\">bound</text>\n",
+                right - 4.0,
+                y - 4.0,
             );
         }
         for (i, series) in SERIES.iter().enumerate() {
             line(&mut svg, x0, i, series, rows, hops);
         }
     }
+    let place =
+        |i: usize| (LEFT + (i % 2) as f64 * 400.0, TOP + PANEL_H + 75.0 + 24.0 * (i / 2) as f64);
     for (i, (_, _, name, colour)) in SERIES.iter().enumerate() {
-        let x = LEFT + (i % 2) as f64 * 400.0;
-        let y = TOP + PANEL_H + 75.0 + 24.0 * (i / 2) as f64;
+        let (x, y) = place(i);
         svg += &format!(
             "<rect x=\"{x}\" y=\"{}\" width=\"18\" height=\"4\" fill=\"{colour}\"/>\
              <text x=\"{}\" y=\"{y}\">{name}</text>\n",
@@ -67,6 +71,23 @@ pub fn svg(rows: &[Row]) -> String {
             x + 26.0
         );
     }
+    let (x, y) = place(SERIES.len());
+    svg += &format!(
+        "<line x1=\"{x}\" x2=\"{0}\" y1=\"{1}\" y2=\"{1}\" stroke=\"#000\" \
+         stroke-dasharray=\"2 3\"/><text x=\"{2}\" y=\"{y}\">bound: delay of the hops and the \
+         object once through a link, nothing known</text>\n",
+        x + 18.0,
+        y - 5.0,
+        x + 26.0
+    );
+    let (x, y) = place(SERIES.len() + 1);
+    svg += &format!(
+        "<circle cx=\"{}\" cy=\"{}\" r=\"5\" fill=\"#fff\" stroke=\"#000\" stroke-width=\"2\"/>\
+         <text x=\"{}\" y=\"{y}\">no run within 30 s</text>\n",
+        x + 9.0,
+        y - 5.0,
+        x + 26.0
+    );
     svg + "</svg>\n"
 }
 
@@ -83,24 +104,34 @@ fn y_of(ms: f64) -> f64 {
 fn frame(svg: &mut String, x0: f64, hops: usize) {
     let hops = if hops == 1 { "1 hop".to_owned() } else { format!("{hops} hops") };
     *svg += &format!(
-        "<text x=\"{x0}\" y=\"{}\" font-weight=\"bold\">1 MB over {hops}: ms until verified \
-         (median, worst)</text>\n\
+        "<text x=\"{x0}\" y=\"{}\" font-weight=\"bold\">1 MB over {hops}: until verified \
+         (median, and a line to the worst)</text>\n\
          <rect x=\"{x0}\" y=\"{TOP}\" width=\"{PANEL_W}\" height=\"{PANEL_H}\" fill=\"none\" \
          stroke=\"#999\"/>\n",
         TOP - 14.0
     );
-    for ms in [30.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0, 30_000.0] {
+    let ticks = [
+        (30.0, "30 ms"),
+        (100.0, "100 ms"),
+        (300.0, "300 ms"),
+        (1_000.0, "1 s"),
+        (3_000.0, "3 s"),
+        (10_000.0, "10 s"),
+        (MOST_MS, "30 s"),
+    ];
+    for (ms, name) in ticks {
         let y = y_of(ms);
         *svg += &format!(
             "<line x1=\"{x0}\" x2=\"{}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"#e4e4e4\"/>\
-             <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{ms}</text>\n",
+             <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{name}</text>\n",
             x0 + PANEL_W,
             x0 - 6.0,
             y + 4.0
         );
     }
     for (i, loss) in LOSSES.iter().enumerate() {
-        let burst = if loss.burst > 1.0 { format!(" x{}", loss.burst) } else { String::new() };
+        let burst =
+            if loss.burst > 1.0 { format!(", runs of {}", loss.burst) } else { String::new() };
         *svg += &format!(
             "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{} %{burst}</text>\n",
             x_of(x0, i, 0),
@@ -137,7 +168,9 @@ fn line(svg: &mut String, x0: f64, index: usize, series: &Series, rows: &[Row], 
                      stroke=\"{colour}\"/>\
                      <circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\"/>\n"
                 );
-                points.push(format!("{x:.1},{y:.1}"));
+                if loss.burst <= 1.0 {
+                    points.push(format!("{x:.1},{y:.1}"));
+                }
             }
             None => {
                 *svg += &format!(
@@ -175,7 +208,8 @@ mod tests {
         assert_eq!(whole.matches("r=\"4\"").count(), 2 * 10 + 6 * 6);
         let mut late = Row::new(rows[0].cell);
         late.add(&Outcome::default());
-        assert!(svg(&[late]).contains("r=\"5\""));
+        // One in the legend, one in the panel.
+        assert_eq!(svg(&[late]).matches("r=\"5\"").count(), 2);
     }
 
     #[test]

@@ -58,8 +58,14 @@ impl Row {
         self.cpu_us += outcome.cpu_us;
     }
 
-    /// After the last run.
+    /// Runs so far, whatever became of them.
+    pub fn runs(&self) -> u32 {
+        self.ms.len() as u32 + self.timeouts + self.corrupt
+    }
+
+    /// After the last run; if the race was stopped there are fewer than were planned.
     pub fn finish(&mut self) {
+        self.cell.runs = self.runs();
         self.ms.sort_by(f64::total_cmp);
     }
 
@@ -145,6 +151,11 @@ impl fmt::Display for Row {
             self.mean(self.cpu_us) / 1e6,
         )
     }
+}
+
+/// The rows as a terminal shows them.
+pub fn table(rows: &[Row]) -> String {
+    rows.iter().fold(HEAD.to_owned(), |table, row| format!("{table}\n{row}"))
 }
 
 /// The table as documentation holds it: medians and worst runs, a column a loss, a line a system and object.
