@@ -33,6 +33,8 @@ const BLOCKED: Duration = Duration::from_millis(1);
 const YIELD: Duration = Duration::from_micros(50);
 /// Longest time a block waits for the one before it to be on disk, and a stopping node for its last epoch.
 const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Longest time somebody waits for a checkpoint that he asked for: tens of gigabytes take minutes.
+const CHECKPOINT_MAX: Duration = Duration::from_secs(600);
 /// How often somebody who blocks looks whether it is so.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
 
@@ -59,6 +61,12 @@ pub enum NotKept {
         /// Which.
         epoch: u64,
     },
+    /// A checkpoint takes too long.
+    #[error("no checkpoint as of epoch {epoch} within {} s; see to the disk", CHECKPOINT_MAX.as_secs())]
+    NoCheckpoint {
+        /// Which.
+        epoch: u64,
+    },
     /// The node promises nothing.
     #[error(
         "this node runs with --durability {setting}: it promises nothing; start it with --durability epoch"
@@ -80,6 +88,10 @@ struct Shared {
     open: AtomicU64,
     /// Somebody waits for this epoch.
     wanted: AtomicU64,
+    /// Somebody waits for a checkpoint as of this epoch or a later one.
+    checkpoint_wanted: AtomicU64,
+    /// The newest that the manifest names of this run.
+    checkpointed: watch::Sender<u64>,
     /// A block is under way: no epoch is opened.
     held: Mutex<bool>,
     complete: watch::Sender<u64>,
@@ -181,6 +193,27 @@ impl Journals {
         waited.await.unwrap_or(Err(NotKept::Slow { epoch }))
     }
 
+    /// Has a checkpoint taken of all that was accepted before the call, beside the node's work, and returns its epoch once it is named.
+    pub async fn checkpoint(&self) -> Result<u64, NotKept> {
+        let epoch = self.open();
+        let (mut named, mut health) = (self.shared.checkpointed.subscribe(), self.health());
+        // Release: whoever orders it sees what was done before.
+        self.shared.checkpoint_wanted.fetch_max(epoch, Ordering::Release);
+        self.shared.waker.wake_if_parked();
+        let waited = tokio::time::timeout(CHECKPOINT_MAX, async {
+            tokio::select! {
+                biased;
+                done = named.wait_for(|named| *named >= epoch) => {
+                    done.map(|named| *named).map_err(|_| NotKept::Stopping)
+                }
+                trouble = health.wait_for(Option::is_some) => {
+                    Err(trouble.ok().and_then(|t| (*t).clone()).unwrap_or(NotKept::Stopping))
+                }
+            }
+        });
+        waited.await.unwrap_or(Err(NotKept::NoCheckpoint { epoch }))
+    }
+
     /// Blocks until an epoch is on disk in every shard.
     pub(crate) fn wait_for(&self, epoch: u64) -> Result<(), NotKept> {
         let began = Instant::now();
@@ -269,6 +302,8 @@ pub(crate) fn start(
         incarnation: open.incarnation,
         open: AtomicU64::new(open.number),
         wanted: AtomicU64::new(0),
+        checkpoint_wanted: AtomicU64::new(0),
+        checkpointed: watch::Sender::new(0),
         held: Mutex::new(false),
         complete: watch::Sender::new(epochs.complete().number),
         health: watch::Sender::new(None),
@@ -296,7 +331,8 @@ impl Worker {
         let mut idle_since: Option<Instant> = None;
         while !self.shared.ended.load(Ordering::Acquire) {
             let mut busy = self.hear();
-            busy |= self.epochs.order_checkpoint();
+            let asked = self.shared.checkpoint_wanted.load(Ordering::Acquire);
+            busy |= self.epochs.order_checkpoint(asked);
             busy |= self.install();
             busy |= self.open_next();
             let starved = self.tell();
@@ -327,6 +363,7 @@ impl Worker {
                 let wanted = shared.wanted.load(Ordering::Acquire) >= open;
                 let is_held = || *shared.held.lock().expect("no holder of this lock panics");
                 shared.ended.load(Ordering::Acquire)
+                    || shared.checkpoint_wanted.load(Ordering::Acquire) > asked
                     || inputs.iter().any(ExternalIn::has_next)
                     || wanted && may_open && !is_held()
             });
@@ -387,6 +424,7 @@ impl Worker {
         match self.folder.install(epoch, &slots) {
             Ok(()) => {
                 self.epochs.set_installed(epoch);
+                self.shared.checkpointed.send_replace(epoch);
                 true
             }
             Err(error) => {

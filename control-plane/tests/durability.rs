@@ -84,6 +84,7 @@ fn journals_of_another_number_of_shards_are_refused_and_the_way_out_is_named() {
     assert_eq!(refused.status.code(), Some(1));
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     let folder = node.folder().join("utxo");
-    let has = format!("{} has 1 shards", folder.display());
-    assert!(said.contains(&has) && said.contains("move"), "{said}");
+    let has = format!("opening {}: it has 1 shards, expected 2", folder.display());
+    let way_out = format!("run `metanode utxo reshard {} --shards 2`", folder.display());
+    assert!(said.contains(&has) && said.contains(&way_out), "{said}");
 }

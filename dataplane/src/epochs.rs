@@ -150,9 +150,11 @@ impl Epochs {
         self.has_logged().then_some(self.opened_ns + self.period_ns)
     }
 
-    /// Orders a checkpoint as of the end of the open epoch, if a shard wants one and none is under way; whether it did.
-    pub fn order_checkpoint(&mut self) -> bool {
-        let wanted = self.shards.iter().any(|s| s.wants_checkpoint);
+    /// Orders a checkpoint as of the end of the open epoch, if a shard wants one or somebody one of epoch `at_least`, and none is
+    /// under way; whether it did.
+    pub fn order_checkpoint(&mut self, at_least: u64) -> bool {
+        let asked = at_least > self.installed;
+        let wanted = asked || self.shards.iter().any(|s| s.wants_checkpoint);
         let due = wanted && self.round == Round::Rest && self.health() == JournalHealth::Good;
         if due {
             self.round = Round::Ordered;
@@ -249,9 +251,9 @@ mod tests {
     fn all_checkpoints_are_of_the_end_of_one_epoch_which_stays_open_until_all_know() {
         use CheckpointAt::{Lost, Ordered, Writing, Written};
         let mut epochs = started();
-        assert!(!epochs.order_checkpoint(), "nobody wants one");
+        assert!(!epochs.order_checkpoint(0), "nobody wants one");
         epochs.hear(0, ShardEpochs { wants_checkpoint: true, ..at(8, true, 7) });
-        assert!(epochs.order_checkpoint() && !epochs.order_checkpoint());
+        assert!(epochs.order_checkpoint(0) && !epochs.order_checkpoint(0));
         let state = |entered, durable, checkpoint| ShardEpochs {
             checkpoint,
             checkpoint_epoch: 8,
@@ -273,7 +275,7 @@ mod tests {
         epochs.set_installed(8);
         assert!(matches!(epochs.together(), Admin::Together { complete: 8, installed: 8, .. }));
 
-        assert!(epochs.order_checkpoint(), "still wanted");
+        assert!(epochs.order_checkpoint(0), "still wanted");
         let next = |entered, checkpoint| ShardEpochs {
             checkpoint_epoch: 9,
             ..state(entered, 8, checkpoint)
@@ -283,9 +285,9 @@ mod tests {
         assert!(epochs.next(0, 0, false).is_some());
         epochs.hear(0, next(10, Lost));
         epochs.hear(1, next(10, Writing));
-        assert_eq!((epochs.to_install(), epochs.order_checkpoint()), (None, false));
+        assert_eq!((epochs.to_install(), epochs.order_checkpoint(0)), (None, false));
         epochs.hear(1, next(10, Written));
-        assert_eq!((epochs.to_install(), epochs.order_checkpoint()), (None, true), "again");
+        assert_eq!((epochs.to_install(), epochs.order_checkpoint(0)), (None, true), "again");
     }
 
     #[test]

@@ -681,6 +681,17 @@ impl Led {
         answer
     }
 
+    /// Publications are numbered anew: how many each lane has, and how many of those are in blocks.
+    pub fn renumber(&mut self, decided: BTreeMap<u16, u64>, mined: BTreeMap<u16, u64>) {
+        self.chain.decided[0] = decided;
+        self.chain.mined[0] = mined;
+    }
+
+    /// Blocks that are connected.
+    pub fn blocks(&self) -> usize {
+        self.chain.blocks.len()
+    }
+
     /// Whether another one stands elsewhere.
     pub fn answers_differ(&self, other: &Self) -> bool {
         format!("{:?}", self.chain) != format!("{:?}", other.chain)

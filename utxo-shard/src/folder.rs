@@ -12,9 +12,9 @@
 //! a transaction, and which bucket of an index, follows from it. The manifest is replaced whole, by rename, after everything it
 //! names was synced: at each opening (a new incarnation, and what of the last one counts) and for each checkpoint.
 
-use crate::disk::{self, Disk, Op, read_file, replace_file, run};
+use crate::disk::{self, Disk, Look, Op, read_file, replace_file, run};
 use crate::journal::{Bytes, Cuts, shard_folder};
-use crate::slot::SlotEntry;
+use crate::slot::{SlotEntry, slot_path};
 use siphasher::sip::SipHasher13;
 use std::fs::{DirBuilder, File, TryLockError};
 use std::hash::Hasher;
@@ -63,8 +63,9 @@ pub enum FolderError {
     },
     /// Another version wrote it.
     #[error(
-        "{path} was written by version {got} of the data directory, this program writes version \
-         {expected}; run the version that wrote it, or choose another --data-dir"
+        "opening {path}: it was written by version {got} of the data directory, expected version \
+         {expected}; run the program that wrote it, or `mv {path} {path}.old` and start the node: it \
+         makes the coins again from its blocks, without the transactions that are in none"
     )]
     Version {
         /// The directory.
@@ -76,8 +77,9 @@ pub enum FolderError {
     },
     /// It has another number of shards.
     #[error(
-        "{path} has {got} shards, expected {expected}; start with --shards {got}, or choose another \
-         --data-dir"
+        "opening {path}: it has {got} shards, expected {expected}, which follow from --cores; run \
+         `metanode utxo reshard {path} --shards {expected}`, or start with the --cores it was made with; \
+         or move it away: coins are then made again from the blocks, the pool is lost"
     )]
     Shards {
         /// The directory.
@@ -87,10 +89,20 @@ pub enum FolderError {
         /// What was asked for.
         expected: u16,
     },
+    /// There is none.
+    #[error(
+        "{path} holds no UTXO set of a node (it has no file HEADER); give the folder `utxo` of a node, \
+         the folder of its network, or its --data-dir"
+    )]
+    Nothing {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A file of it is not what was written.
     #[error(
-        "{path}: {what}; it is damaged: restore the directory from a copy, or remove it and \
-         synchronise again"
+        "reading {path}: {what}, expected what was written there: it is damaged; restore the directory \
+         from a copy, or move the folder `utxo` away and start the node: it makes the coins again from \
+         its blocks, without the transactions that are in none"
     )]
     Damaged {
         /// Which file.
@@ -205,6 +217,39 @@ impl Folder {
         folder.why_plain = why_plain;
         folder.lock = Some(lock);
         Ok(folder)
+    }
+
+    /// Opens a data directory to look at it: nothing is written, by nobody meanwhile. `alone`: nobody else may look either.
+    pub fn look(path: &Path, alone: bool) -> Result<Self, FolderError> {
+        let lock = lock_to_look(path, alone)?;
+        let mut folder = Self::there(path, Box::new(Look::new(path)))?;
+        folder.lock = lock;
+        Ok(folder)
+    }
+
+    /// Opens the checkpoint that a data directory names, which may be in use: what was opened stays as it is.
+    pub fn look_at_checkpoint(path: &Path) -> Result<Self, FolderError> {
+        let mut folder = Self::there(path, Box::new(Look::new(path)))?;
+        let mut look = Look::new(path);
+        for (shard, entry) in folder.manifest.slots.iter().enumerate() {
+            if entry.slot != 0 {
+                let slot = slot_path(shard as u16, entry.slot);
+                look.hold(&slot).map_err(|source| {
+                    let path = path.join(&slot);
+                    FolderError::File { doing: "opening", path, source }
+                })?;
+            }
+        }
+        folder.disk = Box::new(look);
+        Ok(folder)
+    }
+
+    /// What is there, and nothing is made.
+    fn there(path: &Path, disk: Box<dyn Disk>) -> Result<Self, FolderError> {
+        let Some(shards) = Self::shards_of(path)? else {
+            return Err(FolderError::Nothing { path: path.to_owned() });
+        };
+        Self::on(path, disk, &FolderConfig { shards, secret: [0; 16] })
     }
 
     /// The same on any disk, without a lock: for the simulator and tests. `path` is only for messages.
@@ -360,6 +405,32 @@ fn read_header(path: &Path, bytes: &[u8]) -> Result<(u16, u32, [u8; 16]), Folder
     }
 }
 
+/// The lock of a directory that is not written: none where nobody ever had one.
+fn lock_to_look(path: &Path, alone: bool) -> Result<Option<File>, FolderError> {
+    let at = path.join(LOCK);
+    let mut lock = match File::open(&at) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(FolderError::File { doing: "opening", path: at, source }),
+    };
+    match if alone { lock.try_lock() } else { lock.try_lock_shared() } {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Err(in_use(path, &mut lock)),
+        Err(TryLockError::Error(source)) => {
+            Err(FolderError::File { doing: "locking", path: at, source })
+        }
+    }
+}
+
+/// Whoever holds the lock, as far as it says.
+fn in_use(path: &Path, lock: &mut File) -> FolderError {
+    let mut pid = String::new();
+    // Whoever holds it may be about to write its number.
+    let _ = lock.read_to_string(&mut pid);
+    let pid = pid.lines().next().unwrap_or("(unknown)").to_owned();
+    FolderError::InUse { path: path.to_owned(), pid }
+}
+
 fn lock(path: &Path) -> Result<File, FolderError> {
     let at = path.join(LOCK);
     let fail = |doing| {
@@ -370,13 +441,7 @@ fn lock(path: &Path) -> Result<File, FolderError> {
     let mut lock = opened.map_err(fail("opening"))?;
     match lock.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            // Whoever holds it may be about to write its number.
-            let _ = lock.read_to_string(&mut pid);
-            let pid = pid.lines().next().unwrap_or("(unknown)").to_owned();
-            return Err(FolderError::InUse { path: path.to_owned(), pid });
-        }
+        Err(TryLockError::WouldBlock) => return Err(in_use(path, &mut lock)),
         Err(TryLockError::Error(source)) => return Err(fail("locking")(source)),
     }
     let number = format!("{}\n", std::process::id());
@@ -425,7 +490,12 @@ mod tests {
         assert_eq!(first.index_key(1), again.index_key(1));
         assert_ne!(first.index_key(0), first.index_key(1));
         let error = on(&FolderConfig { shards: 3, ..CONFIG }).expect_err("two shards").to_string();
-        assert!(error.contains("has 2 shards, expected 3; start with --shards 2"), "{error}");
+        let way_out = "run `metanode utxo reshard /x/utxo --shards 3`";
+        assert!(
+            error.contains("opening /x/utxo: it has 2 shards, expected 3")
+                && error.contains(way_out),
+            "{error}"
+        );
     }
 
     #[test]
@@ -436,7 +506,9 @@ mod tests {
         disk.flip(Path::new(HEADER), 8, 1);
         let error = on().expect_err("version 3").to_string();
         assert!(
-            error.contains("version 3") && error.contains("run the version that wrote it"),
+            error.contains("opening /x/utxo")
+                && error.contains("version 3 of the data directory, expected version 1")
+                && error.contains("run the program that wrote it, or `mv /x/utxo /x/utxo.old`"),
             "{error}"
         );
         disk.flip(Path::new(HEADER), 8, 1);

@@ -15,6 +15,7 @@
 #![deny(unsafe_code)]
 
 mod admin;
+mod adopt;
 mod backlog;
 mod build;
 mod check;
@@ -45,6 +46,7 @@ mod outputs;
 mod protocol;
 mod recovery;
 mod reference;
+mod reshard;
 pub mod seed;
 pub mod seed_headers;
 mod shard;
@@ -76,8 +78,9 @@ pub use folder::*;
 pub use form::script_form;
 pub use keeper::{CheckpointState, Keeper, KeeperStats, Limits};
 pub use memory::SnapshotStep;
-pub use recovery::{Mended, RecoverError, Recovered, RecoveryReport, Unmined};
+pub use recovery::{Examined, Mended, RecoverError, Recovered, RecoveryReport, Unmined};
 pub use reference::Reference;
+pub use reshard::{ReshardError, ReshardStep, Resharded, reshard};
 pub use shard::{Counts, Outbox, Progress, Shard, Totals};
 pub use slot::SlotEntry;
 pub use tile::{ShardCount, ShardTile, slot_entry};

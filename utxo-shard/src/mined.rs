@@ -36,6 +36,15 @@ impl Mined {
         }
     }
 
+    /// Blocks that are connected, and nothing of any shard's publications in them.
+    pub fn standing(shards: u16, blocks: &[(u32, u32)]) -> Self {
+        let mut mined = Self::new(shards);
+        mined.blocks.extend_from_slice(blocks);
+        mined.numbers.extend(blocks.iter().map(|&(block, _)| block));
+        mined.numbers.sort_unstable();
+        mined
+    }
+
     /// Number and height of each connected block, in the order they were connected.
     pub fn blocks(&self) -> &[(u32, u32)] {
         &self.blocks
@@ -130,13 +139,19 @@ impl Mined {
     /// Height of the connected block that holds this publish sequence of this shard.
     #[inline]
     pub fn height_of(&self, shard: u16, publish_seq: u64) -> Option<u32> {
+        self.block_of(shard, publish_seq).map(|(_, height)| height)
+    }
+
+    /// Number and height of that block.
+    #[inline]
+    pub fn block_of(&self, shard: u16, publish_seq: u64) -> Option<(u32, u32)> {
         let spans = self.spans.get(usize::from(shard))?;
         if spans.last().is_none_or(|s| publish_seq > s.to) {
             return None;
         }
         let after = spans.partition_point(|s| s.from <= publish_seq);
         let span = spans[..after].last()?;
-        (publish_seq <= span.to).then_some(span.height)
+        (publish_seq <= span.to).then_some((span.block, span.height))
     }
 
     /// Height of a connected block.

@@ -331,17 +331,27 @@ impl<W: Write> SeedWriter<W> {
     }
 }
 
-/// Writes every mined coin of a store; the coins of a transaction come one after the other from any store of ours.
-pub fn export<W: Write>(store: &mut dyn UtxoStore, head: &SeedHead, to: W) -> io::Result<W> {
-    let mut writer = SeedWriter::new(to, head)?;
-    let mut tx = SeedTx::default();
-    let mut result = Ok(());
-    store.for_each_coin(&mut |outpoint: &OutPoint, coin: &Coin<'_>| {
-        if coin.height == UNMINED_HEIGHT {
-            return;
-        }
-        if outpoint.txid != tx.txid && !tx.coins.is_empty() && result.is_ok() {
-            result = tx.with_mined(|mined| writer.write(mined));
+/// Writes coins that come one by one, those of a transaction one behind the other.
+#[derive(Debug)]
+pub struct CoinWriter<W> {
+    writer: SeedWriter<W>,
+    tx: SeedTx,
+    result: io::Result<()>,
+}
+
+impl<W: Write> CoinWriter<W> {
+    /// Begins a file.
+    pub fn new(to: W, head: &SeedHead) -> io::Result<Self> {
+        Ok(Self { writer: SeedWriter::new(to, head)?, tx: SeedTx::default(), result: Ok(()) })
+    }
+
+    /// One coin. The first error is told by [`CoinWriter::finish`]; nothing is written behind it.
+    pub fn take(&mut self, outpoint: &OutPoint, coin: &Coin<'_>) {
+        let tx = &mut self.tx;
+        if outpoint.txid != tx.txid && !tx.coins.is_empty() {
+            if self.result.is_ok() {
+                self.result = tx.with_mined(|mined| self.writer.write(mined));
+            }
             tx.clear();
         }
         tx.txid = outpoint.txid;
@@ -350,12 +360,33 @@ pub fn export<W: Write>(store: &mut dyn UtxoStore, head: &SeedHead, to: W) -> io
         let at = tx.scripts.len();
         tx.scripts.extend_from_slice(coin.locking_script);
         tx.coins.push((outpoint.vout, coin.value_sat, at, coin.locking_script.len()));
-    });
-    result?;
-    if !tx.coins.is_empty() {
-        tx.with_mined(|mined| writer.write(mined))?;
     }
-    writer.finish()
+
+    /// Whether everything so far could be written.
+    pub fn is_good(&self) -> bool {
+        self.result.is_ok()
+    }
+
+    /// Transactions and coins written, and what they were written to.
+    pub fn finish(mut self) -> io::Result<(u64, u64, W)> {
+        self.result?;
+        if !self.tx.coins.is_empty() {
+            self.tx.with_mined(|mined| self.writer.write(mined))?;
+        }
+        let (txs, utxos) = (self.writer.txs, self.writer.utxos);
+        Ok((txs, utxos, self.writer.finish()?))
+    }
+}
+
+/// Writes every mined coin of a store; the coins of a transaction come one after the other from any store of ours.
+pub fn export<W: Write>(store: &mut dyn UtxoStore, head: &SeedHead, to: W) -> io::Result<W> {
+    let mut writer = CoinWriter::new(to, head)?;
+    store.for_each_coin(&mut |outpoint: &OutPoint, coin: &Coin<'_>| {
+        if coin.height != UNMINED_HEIGHT {
+            writer.take(outpoint, coin);
+        }
+    });
+    writer.finish().map(|(_, _, to)| to)
 }
 
 #[cfg(test)]

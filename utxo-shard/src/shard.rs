@@ -255,6 +255,11 @@ impl Shard {
         self.tip
     }
 
+    /// Of shard 0: the newest blocks of the chain, the tip last.
+    pub fn chain_notes(&self) -> Vec<BlockNote> {
+        self.chain.iter().copied().collect()
+    }
+
     /// Number and height of every connected block, in the order they were connected.
     pub fn connected_blocks(&self) -> &[(u32, u32)] {
         self.mined.blocks()

@@ -30,6 +30,29 @@ impl Shard {
         });
     }
 
+    /// Every coin of a block of this chain that no block has spent: the set as of the tip, whatever the pool has done since.
+    pub fn for_each_mined_coin(&self, each: &mut dyn FnMut(&OutPoint, &Coin<'_>)) {
+        // Of no block that there is: what is mined counts, and nothing else.
+        let nowhere = Context { block: u32::MAX, ..Context::default() };
+        self.for_each_live(|rec| {
+            let Some(height) = self.mined_height(rec) else { return };
+            let coinbase = self.table.is(rec, flag::COINBASE);
+            let txid = self.table.txid(rec);
+            for vout in 0..self.table.outputs(rec) {
+                let bits = self.table.output(rec, vout);
+                if bits & out::COIN != 0 && self.spender(rec, vout, bits, &nowhere).is_none() {
+                    let mut scratch = crate::form::SCRATCH;
+                    let locking_script = self.table.script(rec, vout, &mut scratch);
+                    let value_sat = Table::value_sat(bits);
+                    each(
+                        &OutPoint { txid, vout },
+                        &Coin { value_sat, height, coinbase, locking_script },
+                    );
+                }
+            }
+        });
+    }
+
     /// Every unmined transaction: its id, its place in the order of decisions, and those that have spent its outputs.
     pub fn for_each_unmined(&self, each: &mut impl FnMut(TxId, u64, &[TxId])) {
         let mut children = Vec::new();

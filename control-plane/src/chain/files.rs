@@ -171,10 +171,22 @@ fn open_file(
     }
     let mut head = [0; FILE_HEAD];
     file.read_exact_at(&mut head, 0).map_err(io_error("reading", path))?;
-    if &head[..8] != NAME || u32_at(&head, 8) != kind {
+    check_head(path, &head, kind, genesis, number)?;
+    Ok((file, len))
+}
+
+/// A file's head is what it must be.
+fn check_head(
+    path: &Path,
+    head: &[u8; FILE_HEAD],
+    kind: u32,
+    genesis: &BlockHash,
+    number: u64,
+) -> Result<(), FilesError> {
+    if &head[..8] != NAME || u32_at(head, 8) != kind {
         return Err(FilesError::NotOurs { path: path.to_owned() });
     }
-    let version = u32_at(&head, 12);
+    let version = u32_at(head, 12);
     if version != FORMAT_VERSION {
         return Err(FilesError::Version { path: path.to_owned(), got: version });
     }
@@ -182,10 +194,10 @@ fn open_file(
     if got != *genesis {
         return Err(FilesError::Network { path: path.to_owned(), got, expected: *genesis });
     }
-    if opened(&head).is_none() || u64_at(&head, 48) != number {
+    if opened(head).is_none() || u64_at(head, 48) != number {
         return Err(FilesError::NotOurs { path: path.to_owned() });
     }
-    Ok((file, len))
+    Ok(())
 }
 
 fn sync_directory(directory: &Path) -> Result<(), FilesError> {
@@ -538,6 +550,41 @@ impl ChainFiles {
         let (blocks, found) = BlockFiles::open(&path, &params.genesis_hash, log)?;
         sync_directory(&path)?;
         Ok((Self { headers, blocks }, Contents { records, blocks: found }))
+    }
+
+    /// What is in `DIR/chain`, which may be in use: nothing is written, and what is not whole at the end is passed over.
+    pub(crate) fn look(directory: &Path, params: &ChainParams) -> Result<Contents, FilesError> {
+        let directory = directory.join("chain");
+        let look = |path: &Path, kind, number| {
+            let file = File::open(path).map_err(io_error("opening", path))?;
+            let end = file.metadata().map_err(io_error("reading the length of", path))?.len();
+            let mut head = [0; FILE_HEAD];
+            file.read_exact_at(&mut head, 0).map_err(io_error("reading", path))?;
+            check_head(path, &head, kind, &params.genesis_hash, number)?;
+            Ok::<_, FilesError>((file, end))
+        };
+        let path = directory.join("headers.dat");
+        let (file, end) = look(&path, KIND_HEADERS, 0)?;
+        let mut bytes = vec![0; (end - FILE_HEAD as u64) as usize];
+        file.read_exact_at(&mut bytes, FILE_HEAD as u64).map_err(io_error("reading", &path))?;
+        let records = bytes.chunks(HEADER_RECORD).map_while(HeaderRecord::read).collect();
+        let mut blocks = Vec::new();
+        for number in 0.. {
+            let path = block_path(&directory, number);
+            if !path.exists() {
+                break;
+            }
+            let (file, end) = look(&path, KIND_BLOCKS, u64::from(number))?;
+            let mut at = FILE_HEAD as u64;
+            while at < end {
+                let block = read_block_head(&file, number, at, end, false)
+                    .map_err(io_error("reading", &path))?;
+                let Some(block) = block else { break };
+                at = block.place.at + block.place.len;
+                blocks.push(block);
+            }
+        }
+        Ok(Contents { records, blocks })
     }
 
     /// The bytes of transactions out of stored blocks, the newest block first; what is in none is not in the answer.

@@ -12,7 +12,7 @@ mod connection;
 mod drive;
 mod null;
 mod pace;
-mod rpc;
+pub mod rpc;
 mod tally;
 mod target;
 

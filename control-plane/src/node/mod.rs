@@ -17,6 +17,7 @@ mod tests;
 pub use boot::NodeOptions;
 pub use links::SubmitEnds;
 pub(crate) use links::{EpochEnds, publish_now};
+pub(crate) use recovered::JOURNALS;
 
 use crate::counters::Counters;
 use crate::epochs::{EpochThread, Journals, NotKept};
@@ -112,16 +113,8 @@ pub enum NodeError {
         rejection: dataplane::blocks::Rejection,
     },
     /// The folder of journals.
-    #[error(
-        "{source}; or move {path} away: coins are then rebuilt from the blocks, the pool is lost"
-    )]
-    Folder {
-        /// Where it is.
-        path: PathBuf,
-        /// What is wrong.
-        #[source]
-        source: utxo_shard::FolderError,
-    },
+    #[error(transparent)]
+    Folder(#[from] utxo_shard::FolderError),
     /// The journals cannot be replayed.
     #[error(
         "{source}; or move {path} away: coins are then rebuilt from the blocks, the pool is lost"

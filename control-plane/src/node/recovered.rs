@@ -19,7 +19,7 @@ use std::path::Path;
 use utxo_shard::{Folder, FolderConfig, Keeper, Limits, Shard, Unmined};
 
 /// Where journals and checkpoints are in a network's folder.
-pub(crate) const FOLDER: &str = "utxo";
+pub(crate) const JOURNALS: &str = "utxo";
 
 /// The chain the coins are of, as the journals have it.
 #[derive(Clone, Debug)]
@@ -53,9 +53,8 @@ pub(super) fn open_journals(
     directory: &Path,
     layout: &Layout,
 ) -> Result<KeptShards, NodeError> {
-    let path = directory.join(FOLDER);
+    let path = directory.join(JOURNALS);
     let shards = layout.shard.len() as u16;
-    let folder = |source| NodeError::Folder { path: path.clone(), source };
     let mut secret = [0; 16];
     // Used only where there is no folder yet: nobody outside may guess who owns what.
     getrandom::fill(&mut secret).map_err(|error| NodeError::File {
@@ -63,7 +62,7 @@ pub(super) fn open_journals(
         path: path.clone(),
         source: std::io::Error::other(error.to_string()),
     })?;
-    let mut opened = Folder::open(&path, &FolderConfig { shards, secret }).map_err(folder)?;
+    let mut opened = Folder::open(&path, &FolderConfig { shards, secret })?;
     let partition = Partition::new(opened.secret(), shards, layout.validate.len() as u16);
     let configs: Vec<_> = (0..shards)
         .map(|shard| shard_config(options, &partition, shard, opened.index_key(shard)))

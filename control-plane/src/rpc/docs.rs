@@ -56,7 +56,7 @@ const DIFFERENCES: &str = "
 * `null` in the place of an optional parameter means that it was left out, for every method.
 * Order of `getrawmempool` is of no meaning. `usage` and the bounds of `getmempoolinfo` are this node's own.
 * Opcodes that came with Chronicle carry the names of SV Node 1.2.2 in `asm`.
-* Texts of `help` are this node's own.
+* `takecheckpoint` and the texts of `help` are this node's own.
 ";
 
 /// The page.

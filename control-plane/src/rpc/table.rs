@@ -196,6 +196,9 @@ pub static METHODS: &[Method] = &[
         about: "Stops the node's clock at a time. Regtest only.", gives: "null" },
     Method { name: "stop", category: CONTROL, access: Credentials, run: Now(control::stop),
         params: &[may("detach", Bool, "ignored")], about: "Ends the node.", gives: "text" },
+    Method { name: "takecheckpoint", category: CONTROL, access: Credentials, run: Async(control::takecheckpoint),
+        params: &[], about: "Takes a checkpoint of all coins on the node's disk, beside its work, and waits until it is there; \
+            `metanode utxo export` reads it.", gives: "a number: the epoch at whose end these are the coins" },
     Method { name: "uptime", category: CONTROL, access: Credentials, run: Now(control::uptime),
         params: &[], about: "How long the node has been running, in seconds.", gives: "a number" },
 

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// What is written to a disk whole or not at all.
 pub const SECTOR_BYTES: usize = 512;
@@ -260,6 +261,17 @@ impl FaultDisk {
     pub fn tally(&self) -> (u64, u64, u64) {
         let world = self.world();
         (world.ops, world.syncs, world.written_bytes)
+    }
+
+    /// A sum over the names and bytes of all files as they are read; for tests of who must not write.
+    pub fn digest(&self) -> u64 {
+        let world = self.world();
+        let mut bytes = Vec::new();
+        for (name, &inode) in &world.names {
+            bytes.extend_from_slice(name.as_os_str().as_encoded_bytes());
+            bytes.extend_from_slice(&xxh3_64(&world.inodes[inode].seen).to_le_bytes());
+        }
+        xxh3_64(&bytes)
     }
 
     /// Flips a bit of a file, on the disk and as it is read; for tests that break one thing.

@@ -6,15 +6,17 @@
 //!
 //! Three disks: io_uring ([`Uring`]); plain files on a thread of their own ([`Plain`]) where io_uring is not permitted; and one in
 //! memory that fails in every way a disk can ([`FaultDisk`]), for tests and the simulator. [`open`] takes the first that works, and
-//! says why it is not io_uring.
+//! says why it is not io_uring. [`Look`] is for tools that change nothing.
 
 mod fault;
+mod look;
 mod plain;
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)] // the kernel reads and writes the bytes of operations under way
 mod uring;
 
 pub use fault::{FaultDisk, Faults, SECTOR_BYTES};
+pub use look::Look;
 pub use plain::Plain;
 #[cfg(target_os = "linux")]
 pub use uring::Uring;
@@ -33,7 +35,8 @@ pub struct FileId(pub u32);
 /// One operation. Paths are below the handle's folder.
 #[derive(Debug)]
 pub enum Op {
-    /// Opens a file, made anew and empty, with room set aside; what is set aside reads as zeros.
+    /// Opens a file, made anew and empty, with room set aside; what is set aside reads as zeros. Whoever has the file open that had
+    /// its name keeps that one.
     Create {
         /// Its number from now on.
         file: FileId,

@@ -35,9 +35,12 @@ impl Files {
         match op {
             Op::Create { file, path, room_bytes } => {
                 let path = self.folder.join(path);
+                match std::fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
                 let made = File::options()
-                    .create(true)
-                    .truncate(true)
+                    .create_new(true)
                     .read(true)
                     .write(true)
                     .mode(0o600)

@@ -15,6 +15,8 @@
 mod mend;
 mod replay;
 #[cfg(test)]
+mod reshard_tests;
+#[cfg(test)]
 mod tests;
 
 pub use mend::Mended;
@@ -30,9 +32,10 @@ use crate::journal::{
 };
 use crate::keeper::{Keeper, KeeperStart, Limits, Plant};
 use crate::shard::{Counts, Shard};
-use crate::slot::{SlotEntry, SlotFault, SlotName, read_slot};
+use crate::slot::{SlotEntry, SlotFault, SlotName, read_slot, slot_path};
 use consensus::hash::TxId;
 use dataplane::msg::{Epoch, ParentSeq};
+use dataplane::partition::Partition;
 use mend::Mender;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -77,17 +80,16 @@ pub enum RecoverError {
     },
     /// A checkpoint is not what was written.
     #[error(
-        "the checkpoint of shard {shard} as of epoch {epoch} is damaged at byte {at} of slot {slot}; \
-         nothing was changed: restore the data directory from a copy, or remove it and synchronise \
-         again"
+        "the checkpoint of shard {shard} as of epoch {epoch} is damaged at byte {at} of {file}; nothing \
+         was changed: restore the data directory from a copy, or remove it and synchronise again"
     )]
     Checkpoint {
         /// Which shard.
         shard: u16,
         /// As of when.
         epoch: u64,
-        /// Which slot.
-        slot: u32,
+        /// Which file of the directory.
+        file: String,
         /// Where in it.
         at: u64,
     },
@@ -211,6 +213,23 @@ pub struct Recovered {
     pub report: RecoveryReport,
 }
 
+/// Tables as a recovery would make them, of a data directory that was only looked at.
+#[derive(Debug)]
+pub struct Examined {
+    /// The shards; they log nothing. What was mended is as of epoch `complete` + 1.
+    pub shards: Vec<Shard>,
+    /// How often the directory was opened.
+    pub incarnation: u32,
+    /// Everything up to here is on the disk in every shard.
+    pub complete: u64,
+    /// The newest blocks of the chain, the tip last.
+    pub chain: Vec<BlockNote>,
+    /// Unmined transactions, parents before children.
+    pub unmined: Vec<Unmined>,
+    /// What a recovery would do.
+    pub report: RecoveryReport,
+}
+
 /// A decision that is in no block.
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
@@ -249,10 +268,22 @@ struct Found {
 struct Cut {
     /// Segments and the bytes of each that count.
     segments: Vec<(u64, u64)>,
+    /// Segments of which something goes, and what stays of each: nothing where the segment goes.
+    shortened: Vec<(u64, Option<u64>)>,
     older: Vec<Segment>,
     next_segment: u64,
     next_place: u64,
     bytes: u64,
+}
+
+/// What all journals together have.
+#[derive(Debug)]
+struct Tables {
+    ground: Ground,
+    surveys: Vec<Survey>,
+    complete: u64,
+    cuts: Vec<Cut>,
+    report: RecoveryReport,
 }
 
 /// What every shard's part of the work needs to know.
@@ -276,41 +307,17 @@ impl Folder {
         limits: &Limits,
     ) -> Result<Recovered, RecoverError> {
         assert!(configs.len() == usize::from(self.shards()), "a configuration for each shard");
-        // The journals as they are judged from here on: by what counted before the new incarnation.
-        let ground = self.ground();
-        let surveys = self.each_shard(limits, |disk, shard| ground.survey(disk, shard))?;
-        let complete = ground.judge(&surveys)?;
-        let mut report = RecoveryReport {
-            complete,
-            checkpoint: self.manifest.checkpoint,
-            stale_frames: surveys.iter().map(|survey| survey.stale).sum(),
-            ..RecoveryReport::default()
-        };
-        let mut cuts = Vec::new();
-        for (shard, survey) in surveys.iter().enumerate() {
-            let own = limits.is_planted(Plant::OwnEpoch);
-            let up_to = if own { survey.closed } else { complete };
-            cuts.push(cut(&mut *self.disk, shard as u16, survey, up_to)?);
+        let found = self.survey(limits)?;
+        for (shard, cut) in found.cuts.iter().enumerate() {
+            cut.carry_out(&mut *self.disk, shard as u16)?;
         }
-        report.cut_bytes = cuts.iter().map(|cut| cut.bytes).sum();
-        self.begin_incarnation(complete, &surveys)?;
+        self.begin_incarnation(found.complete, &found.surveys)?;
         let incarnation = self.manifest.incarnation;
-        let keys: Vec<_> = (0..self.shards()).map(|shard| self.index_key(shard)).collect();
-        let loaded = self.each_shard(limits, |disk, shard| {
-            let at = usize::from(shard);
-            let epoch = Epoch { incarnation, number: complete.max(1) };
-            let config = ShardConfig { shard, index_key: keys[at], epoch, ..configs[at].clone() };
-            let own = limits.is_planted(Plant::OwnEpoch);
-            let up_to = if own { surveys[at].closed } else { complete };
-            let loaded = ground.load(disk, &config, &cuts[at], up_to);
-            loaded.map(|(mut shard, records)| {
-                shard.checkpoint_prepare(limits.copies_max);
-                (shard, records)
-            })
-        })?;
-        report.records = loaded.iter().map(|(_, records)| records).sum();
-        let mut shards: Vec<Shard> = loaded.into_iter().map(|(shard, _)| shard).collect();
-        for (shard, cut) in shards.iter_mut().zip(&cuts) {
+        let mut report = found.report.clone();
+        let mut shards = self.tables(configs, limits, &found, incarnation, &mut report)?;
+        let complete = found.complete;
+        for (shard, cut) in shards.iter_mut().zip(&found.cuts) {
+            shard.checkpoint_prepare(limits.copies_max);
             shard.start_log(&LogStart {
                 shard: shard.number(),
                 folder: self.folder,
@@ -320,18 +327,8 @@ impl Folder {
                 blocks: limits.log_blocks,
             });
         }
-        let partition = configs[0].partition.clone();
-        let mut mender = Mender { shards: &mut shards, partition, mended: Mended::default() };
-        mender.align_blocks()?;
-        let no_redo = limits.is_planted(Plant::NoRedo);
-        let kept = self.redo(&mut mender, &cuts, &ground, complete, no_redo)?;
-        mender.settle_blocks()?;
-        let order = mender.unmined(&kept);
-        report.mended = mender.mended;
-        let unmined = list_unmined(&shards, &configs[0].partition, order, kept);
-        report.unmined = unmined.len() as u64;
-        report.unmined_without_bytes = unmined.iter().filter(|tx| tx.raw.is_empty()).count() as u64;
-        let keepers = self.keepers(cuts, complete, limits)?;
+        let unmined = self.mend(&mut shards, &configs[0].partition, &found, limits, &mut report)?;
+        let keepers = self.keepers(found.cuts, complete, limits)?;
         for shard in &mut shards {
             shard.counts = Counts::default();
         }
@@ -348,6 +345,112 @@ impl Folder {
             unmined,
             report,
         })
+    }
+
+    /// The same without changing anything: the tables that a recovery would go on with, and what it would do.
+    pub fn examine(
+        &self,
+        configs: &[ShardConfig],
+        limits: &Limits,
+    ) -> Result<Examined, RecoverError> {
+        assert!(configs.len() == usize::from(self.shards()), "a configuration for each shard");
+        let found = self.survey(limits)?;
+        let incarnation = self.manifest.incarnation;
+        let mut report = found.report.clone();
+        let mut shards = self.tables(configs, limits, &found, incarnation, &mut report)?;
+        let complete = found.complete;
+        for shard in &mut shards {
+            shard.epoch = Epoch { incarnation, number: complete + 1 };
+        }
+        let unmined = self.mend(&mut shards, &configs[0].partition, &found, limits, &mut report)?;
+        let chain = shards[0].chain.iter().copied().collect();
+        Ok(Examined { shards, incarnation, complete, chain, unmined, report })
+    }
+
+    /// The table of one shard as the checkpoint has it that the directory names, and of which epoch that is. What was under way when it
+    /// was taken is not in it; decisions may still lack spends at other shards.
+    pub fn checkpointed(&self, config: &ShardConfig) -> Result<(Shard, u64), RecoverError> {
+        let shard = config.shard;
+        let entry = self.manifest.slots[usize::from(shard)];
+        let config = ShardConfig { index_key: self.index_key(shard), ..config.clone() };
+        if entry.slot == 0 {
+            return Ok((Shard::new(&config), 0));
+        }
+        let mut disk = self.disk.another().map_err(failed(shard, "opening its files"))?;
+        let loaded = self.ground().load_slot(&mut *disk, &config, &entry)?;
+        Ok((loaded, entry.epoch))
+    }
+
+    /// Bytes that one shard's checkpoint and its journal take.
+    pub fn bytes_of(&self, shard: u16) -> Result<(u64, u64), RecoverError> {
+        let mut disk = self.disk.another().map_err(failed(shard, "opening its files"))?;
+        let journal = segments(&mut *disk, shard).map_err(failed(shard, "listing its journal"))?;
+        let journal_bytes = journal.iter().map(|(_, bytes)| bytes).sum();
+        Ok((self.manifest.slots[usize::from(shard)].bytes, journal_bytes))
+    }
+
+    /// What every journal has, judged by what counted before a new incarnation, and how far all go together.
+    fn survey(&self, limits: &Limits) -> Result<Tables, RecoverError> {
+        let ground = self.ground();
+        let surveys = self.each_shard(limits, |disk, shard| ground.survey(disk, shard))?;
+        let complete = ground.judge(&surveys)?;
+        let own = limits.is_planted(Plant::OwnEpoch);
+        let up_to = |survey: &Survey| if own { survey.closed } else { complete };
+        let cuts: Vec<Cut> = surveys.iter().map(|survey| cut(survey, up_to(survey))).collect();
+        let report = RecoveryReport {
+            complete,
+            checkpoint: self.manifest.checkpoint,
+            stale_frames: surveys.iter().map(|survey| survey.stale).sum(),
+            cut_bytes: cuts.iter().map(|cut| cut.bytes).sum(),
+            ..RecoveryReport::default()
+        };
+        Ok(Tables { ground, surveys, complete, cuts, report })
+    }
+
+    /// Every shard's table as of the last complete epoch.
+    fn tables(
+        &self,
+        configs: &[ShardConfig],
+        limits: &Limits,
+        found: &Tables,
+        incarnation: u32,
+        report: &mut RecoveryReport,
+    ) -> Result<Vec<Shard>, RecoverError> {
+        let Tables { ground, surveys, complete, cuts, .. } = found;
+        let keys: Vec<_> = (0..self.shards()).map(|shard| self.index_key(shard)).collect();
+        let loaded = self.each_shard(limits, |disk, shard| {
+            let at = usize::from(shard);
+            let epoch = Epoch { incarnation, number: (*complete).max(1) };
+            let config = ShardConfig { shard, index_key: keys[at], epoch, ..configs[at].clone() };
+            let own = limits.is_planted(Plant::OwnEpoch);
+            let up_to = if own { surveys[at].closed } else { *complete };
+            ground.load(disk, &config, &cuts[at], up_to)
+        })?;
+        report.records = loaded.iter().map(|(_, records)| records).sum();
+        Ok(loaded.into_iter().map(|(shard, _)| shard).collect())
+    }
+
+    /// Finishes or undoes what was under way; gives what is in no block.
+    fn mend(
+        &self,
+        shards: &mut [Shard],
+        partition: &Partition,
+        found: &Tables,
+        limits: &Limits,
+        report: &mut RecoveryReport,
+    ) -> Result<Vec<Unmined>, RecoverError> {
+        let partition = partition.clone();
+        let mut mender = Mender { shards, partition, mended: Mended::default() };
+        mender.align_blocks()?;
+        let no_redo = limits.is_planted(Plant::NoRedo);
+        let kept = self.redo(&mut mender, found, no_redo)?;
+        mender.settle_blocks()?;
+        let order = mender.unmined(&kept);
+        report.mended = mender.mended;
+        let unmined = list_unmined(mender.shards, &mender.partition, order, kept);
+        report.unmined = unmined.len() as u64;
+        report.unmined_without_bytes = unmined.iter().filter(|tx| tx.raw.is_empty()).count() as u64;
+        Ok(unmined)
     }
 
     /// The same for every shard, each with a handle of its own, at the same time if that is wanted.
@@ -396,22 +499,20 @@ impl Folder {
 
     /// Decisions whose spends were cut off; gives those that are in no block.
     fn redo(
-        &mut self,
+        &self,
         mender: &mut Mender<'_>,
-        cuts: &[Cut],
-        ground: &Ground,
-        complete: u64,
+        found: &Tables,
         no_redo: bool,
     ) -> Result<BTreeMap<TxId, Kept>, RecoverError> {
         let mut kept = BTreeMap::new();
         let mut disk = self.disk.another().map_err(failed(0, "opening its files"))?;
-        for (home, cut) in cuts.iter().enumerate() {
-            ground.each_record(&mut *disk, home as u16, cut, &mut |_, record| {
+        for (home, cut) in found.cuts.iter().enumerate() {
+            found.ground.each_record(&mut *disk, home as u16, cut, &mut |_, record| {
                 let Record::Decision(decision) = record else { return Ok(()) };
                 if no_redo {
                     return Ok(());
                 }
-                if mender.redo(home, decision, complete)? {
+                if mender.redo(home, decision, found.complete)? {
                     kept.insert(
                         decision.txid,
                         Kept {
@@ -613,8 +714,8 @@ impl Ground {
             return Err(RecoverError::TooSmall { shard, slab_bytes, transactions });
         }
         let rotten = |at| {
-            let (epoch, slot) = (entry.epoch, entry.slot);
-            RecoverError::Checkpoint { shard, epoch, slot, at }
+            let (epoch, file) = (entry.epoch, slot_path(shard, entry.slot).display().to_string());
+            RecoverError::Checkpoint { shard, epoch, file, at }
         };
         match read {
             Ok(()) => {}
@@ -668,13 +769,8 @@ fn failed(shard: u16, doing: &'static str) -> impl FnOnce(io::Error) -> RecoverE
     move |source| RecoverError::Io { shard, doing, source }
 }
 
-/// Takes away what is behind `complete`, and syncs that.
-fn cut(
-    disk: &mut dyn Disk,
-    shard: u16,
-    survey: &Survey,
-    complete: u64,
-) -> Result<Cut, RecoverError> {
+/// What stays of a journal up to `complete`.
+fn cut(survey: &Survey, complete: u64) -> Cut {
     let mut cut = Cut { next_segment: 1, next_place: 1, ..Cut::default() };
     let kept = survey.frames.iter().take_while(|frame| frame.epoch <= complete);
     let mut ends: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
@@ -684,29 +780,40 @@ fn cut(
     }
     for &(number, bytes) in &survey.segments {
         cut.next_segment = number + 1;
-        let path = segment_path(shard, number);
-        let doing = "cutting its journal";
         if let Some(&(end, last_epoch)) = ends.get(&number) {
             if end < bytes {
                 cut.bytes += bytes - end;
-                let op = Op::Truncate { path, len: end };
-                run(disk, op).map_err(failed(shard, doing))?;
+                cut.shortened.push((number, Some(end)));
             }
             cut.segments.push((number, end));
             cut.older.push(Segment { number, bytes: end, last_epoch });
         } else {
             cut.bytes += bytes;
-            run(disk, Op::Remove { path }).map_err(failed(shard, doing))?;
+            cut.shortened.push((number, None));
         }
     }
-    let path = shard_folder(shard);
-    run(disk, Op::SyncDir { path }).map_err(failed(shard, "cutting its journal"))?;
-    Ok(cut)
+    cut
+}
+
+impl Cut {
+    /// Takes away what goes, and syncs that.
+    fn carry_out(&self, disk: &mut dyn Disk, shard: u16) -> Result<(), RecoverError> {
+        let failed = |source| failed(shard, "cutting its journal")(source);
+        for &(number, stays) in &self.shortened {
+            let path = segment_path(shard, number);
+            let op = match stays {
+                Some(len) => Op::Truncate { path, len },
+                None => Op::Remove { path },
+            };
+            run(disk, op).map_err(failed)?;
+        }
+        run(disk, Op::SyncDir { path: shard_folder(shard) }).map(drop).map_err(failed)
+    }
 }
 
 fn list_unmined(
     shards: &[Shard],
-    partition: &dataplane::partition::Partition,
+    partition: &Partition,
     order: Vec<TxId>,
     mut kept: BTreeMap<TxId, Kept>,
 ) -> Vec<Unmined> {

@@ -22,7 +22,7 @@ use dataplane::rng::Rng;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-fn shard_config(shards: u16) -> ShardConfig {
+pub(super) fn shard_config(shards: u16) -> ShardConfig {
     ShardConfig {
         transactions_max: 4096,
         slab_bytes: 1 << 20,
@@ -33,7 +33,7 @@ fn shard_config(shards: u16) -> ShardConfig {
     }
 }
 
-fn limits(plant: Option<Plant>) -> Limits {
+pub(super) fn limits(plant: Option<Plant>) -> Limits {
     Limits {
         log_blocks: 8,
         segment_bytes: 4_000,
@@ -45,7 +45,7 @@ fn limits(plant: Option<Plant>) -> Limits {
     }
 }
 
-fn open(
+pub(super) fn open(
     disk: &FaultDisk,
     shards: u16,
     plant: Option<Plant>,
@@ -57,27 +57,27 @@ fn open(
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Did {
+pub(super) enum Did {
     Op([u8; 3]),
     Crash,
 }
 
 /// The same history on shards in memory.
-struct Model {
-    store: Shards,
-    led: Led,
+pub(super) struct Model {
+    pub store: Shards,
+    pub led: Led,
 }
 
 impl Model {
     /// After these steps.
-    fn after(family: u8, shards: u16, history: &[Did]) -> Self {
+    pub fn after(family: u8, shards: u16, history: &[Did]) -> Self {
         let store = Shards::new(&shard_config(shards), true);
         let mut model = Self { store, led: Led::new(family) };
         history.iter().for_each(|&did| model.follow(did));
         model
     }
 
-    fn follow(&mut self, did: Did) {
+    pub fn follow(&mut self, did: Did) {
         match did {
             Did::Op(op) => drop(self.led.step(&mut self.store, op)),
             Did::Crash => self.store.release_everything(),
@@ -259,7 +259,7 @@ fn run_seed(
 /// Everything a recovered store believes is so.
 ///
 /// Only the file of a block that was taken off the chain may be alone in having a transaction's bytes.
-fn sound(durable: &mut DurableShards, unset: bool) -> Result<(), String> {
+pub(super) fn sound(durable: &mut DurableShards, unset: bool) -> Result<(), String> {
     let unmined: Vec<_> = durable.unmined().to_vec();
     let store = durable.store();
     store.shards().iter().for_each(crate::Shard::check);

@@ -306,7 +306,7 @@ impl Ground {
             }
             input.return_credit();
         }
-        busy |= epochs.order_checkpoint();
+        busy |= epochs.order_checkpoint(0);
         let install = epochs.to_install();
         if let Some((epoch, _)) = &install
             && *plant == Some(CrashPlant::TruncatedEarly)

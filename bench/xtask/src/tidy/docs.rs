@@ -44,6 +44,7 @@ const RUN_BY: &[(&str, &str)] = &[
     ("cargo run --release -p bench -- utxo",          "part utxo"),
     ("cargo run --release -p bench --features rivals -- utxo", "part utxo-rivals"),
     ("cargo run --release -- utxo",                   "control-plane/tests/utxo.rs"),
+    ("metanode utxo reshard",                         "control-plane/tests/utxo_node.rs"),
     ("metanode utxo",                                 "control-plane/tests/utxo.rs"),
 ];
 

@@ -1,14 +1,15 @@
 //! The node itself. Source of the shapes: SV Node `rpc/misc.cpp`, `rpc/net.cpp`, `rpc/server.cpp`, seen from 1.0.13.
 
 use super::super::args::Args;
-use super::super::error::RpcError;
+use super::super::error::{RpcError, code};
 use super::super::json::Json;
 use super::super::state::Rpc;
-use super::super::table::{self, Answer};
+use super::super::table::{self, Answer, Later};
 use super::blocks::difficulty;
 use consensus::params::Network;
 use consensus::rules::ConsolidationPolicy;
 use consensus::script::Limits;
+use std::sync::Arc;
 
 /// The version of the P2P protocol whose rules this node knows.
 const PROTOCOL_VERSION: u32 = 70_016;
@@ -97,6 +98,20 @@ pub(in super::super) fn help(_: &Rpc, args: &Args) -> Answer {
 pub(in super::super) fn stop(rpc: &Rpc, _: &Args) -> Answer {
     rpc.service.stop.request();
     Ok(Json::of(|w| w.text("MetaNode stopping")))
+}
+
+pub(in super::super) fn takecheckpoint(rpc: Arc<Rpc>, _: Args) -> Later {
+    Box::pin(async move {
+        let Some(journals) = rpc.service.journals.clone() else {
+            return Err(RpcError::misc(
+                "this node keeps no journals (--durability none), so there is nothing to take a checkpoint in; start it with \
+                 --durability epoch",
+            ));
+        };
+        let taken = journals.checkpoint().await;
+        let epoch = taken.map_err(|error| RpcError::new(code::DATABASE, error.to_string()))?;
+        Ok(Json::of(|w| w.int(epoch)))
+    })
 }
 
 pub(in super::super) fn uptime(rpc: &Rpc, _: &Args) -> Answer {

@@ -1,14 +1,21 @@
 //! `metanode utxo`: look into a set of coins, check it, bring it in, send it out.
 //!
 //! A set is a directory with one file in Teranode's format (`HASH.utxo-set`, see `utxo_shard::seed`), and where they are known the headers
-//! of the chain below it (`HASH.utxo-headers`, see `utxo_shard::seed_headers`). The journals of a node are not read here, and such a
-//! file has no epoch, so `epoch` is always 0 and says nothing. Files are read a transaction at a time. Progress goes to stderr
-//! once a second, a summary at the end, and with `--json` one object to stdout.
+//! of the chain below it (`HASH.utxo-headers`, see `utxo_shard::seed_headers`). Files are read a transaction at a time, and have no
+//! epoch: `epoch` is 0 there. Or it is in a node's data directory, where it has one ([`node_dir`]); then it can be sent out while the
+//! node runs ([`send`]), and given to another number of shards while it does not ([`reshard`]). Progress goes to stderr, once a second
+//! where it takes long, a summary at the end, and with `--json` one object to stdout.
 
+mod node_dir;
+mod reshard;
+mod send;
+
+use crate::datadir::DataDirError;
 use clap::{Args, Subcommand};
 use consensus::params::{ChainParams, Network};
 use dataplane::partition::Partition;
 use load::evidence::Evidence;
+use node_dir::NodeDir;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -20,7 +27,7 @@ use utxo_shard::seed_headers::{HeaderReader, HeaderWriter, SeedHeader};
 use utxo_shard::state_hash::StateHash;
 use utxo_shard::store::UtxoStore;
 use utxo_shard::verdict::Verdict;
-use utxo_shard::{ShardConfig, Shards};
+use utxo_shard::{FolderError, SHARDS_MAX, ShardConfig, Shards};
 
 const EXTENSION: &str = "utxo-set";
 const HEADERS: &str = "utxo-headers";
@@ -38,17 +45,17 @@ pub struct UtxoArgs {
 
 #[derive(Subcommand, Debug)]
 enum What {
-    /// Says what is in a set: counts, values, kinds of scripts
+    /// Says what is in a set: counts, values, kinds of scripts; of a node's directory: checkpoint and journals
     Inspect {
-        /// Directory of the set, or a file
+        /// Directory of the set, or a file, or a node's --data-dir
         dir: PathBuf,
         /// One JSON object as the last line of stdout
         #[arg(long)]
         json: bool,
     },
-    /// Loads a set into shards, checks every invariant, and says its state hash
+    /// Loads a set into shards, checks every invariant, and says its state hash; writes nothing
     Verify {
-        /// Directory of the set, or a file
+        /// Directory of the set, or a file, or a node's --data-dir
         dir: PathBuf,
         /// One JSON object as the last line of stdout
         #[arg(long)]
@@ -64,12 +71,23 @@ enum What {
         #[arg(long)]
         json: bool,
     },
-    /// Writes a set out as one file, and its headers beside it
+    /// Writes a set out as one file, and its headers beside it; a node may be running
     Export {
-        /// Directory of the set
+        /// Directory of the set, or a node's --data-dir
         dir: PathBuf,
         /// The file; it must not be there
         file: PathBuf,
+        /// One JSON object as the last line of stdout
+        #[arg(long)]
+        json: bool,
+    },
+    /// Changes the number of shards of a stopped node's directory
+    Reshard {
+        /// A node's --data-dir
+        dir: PathBuf,
+        /// Shards it is to have: 1 to 256
+        #[arg(long)]
+        shards: u16,
         /// One JSON object as the last line of stdout
         #[arg(long)]
         json: bool,
@@ -92,7 +110,8 @@ pub enum UtxoError {
     },
     /// No set, or several.
     #[error(
-        "{dir} holds {got} files *.utxo-set, expected one; bring one in with `metanode utxo import FILE {dir}`"
+        "{dir} holds {got} files *.utxo-set and no node's coins (a file utxo/HEADER), expected one of both; bring a set in with \
+         `metanode utxo import FILE {dir}`, or name a node's --data-dir"
     )]
     NotOne {
         /// The directory.
@@ -130,6 +149,102 @@ pub enum UtxoError {
         /// The block of the set.
         expected: consensus::hash::BlockHash,
     },
+    /// Several networks.
+    #[error("{dir} has the coins of several networks; name one of them: {one} or {other}")]
+    Several {
+        /// The directory.
+        dir: PathBuf,
+        /// One.
+        one: PathBuf,
+        /// Another.
+        other: PathBuf,
+    },
+    /// A folder of coins in a folder that is no network's.
+    #[error(
+        "{path} is named after no network (mainnet, testnet3, stn, regtest, teratestnet, tstn), so the rules of its coins are not \
+         known; give it the name that `metanode run` gave it"
+    )]
+    NoNetwork {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A number of shards that cannot be.
+    #[error(
+        "--shards {got} cannot be, expected 1 to {SHARDS_MAX}; `metanode topo --cores N` says how many N cores take"
+    )]
+    ShardCount {
+        /// What was asked for.
+        got: u16,
+    },
+    /// A node's directory.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The directory of a network.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// Its journals.
+    #[error("{path}: {source}")]
+    Recover {
+        /// Where they are.
+        path: PathBuf,
+        /// Why.
+        source: Box<utxo_shard::RecoverError>,
+    },
+    /// They cannot be written anew.
+    #[error("{path}: {source}")]
+    Reshard {
+        /// Where they are.
+        path: PathBuf,
+        /// Why.
+        source: Box<utxo_shard::ReshardError>,
+    },
+    /// The two directories cannot change places.
+    #[error(
+        "exchanging {path} with what is made beside it: {source}; nothing was changed: copy the data directory to a local file system \
+         (ext4, xfs, btrfs, tmpfs), and run it there"
+    )]
+    Exchange {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// What is there cannot be.
+    #[error("{path} is not sound: {what}; restore the data directory from a copy, and report this")]
+    Unsound {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The chain's files.
+    #[error(transparent)]
+    Chain(#[from] crate::chain::files::FilesError),
+    /// A header that the chain's files do not have.
+    #[error(
+        "{path} has no header of block {hash} at height {height}; start the node once, so that it fetches the headers"
+    )]
+    NoHeader {
+        /// Which.
+        hash: consensus::hash::BlockHash,
+        /// Its height.
+        height: u32,
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A node runs there and cannot be asked.
+    #[error(
+        "a node runs here, and {path} names {what}; start it with --rpc-listen, or stop it first"
+    )]
+    NotAsked {
+        /// Its file.
+        path: PathBuf,
+        /// What is missing.
+        what: &'static str,
+    },
+    /// The node did not do it.
+    #[error("asking the node for a checkpoint: {0}")]
+    Asked(#[from] crate::load::rpc::RpcError),
     /// The file is wrong.
     #[error("{path}: {source}")]
     Seed {
@@ -159,6 +274,7 @@ pub fn main(args: &UtxoArgs) -> ExitCode {
         What::Verify { json, .. } => ("utxo-verify/1", *json),
         What::Import { json, .. } => ("utxo-import/1", *json),
         What::Export { json, .. } => ("utxo-export/1", *json),
+        What::Reshard { json, .. } => ("utxo-reshard/1", *json),
     };
     let mut evidence = Evidence::new(schema, 0);
     let done = match &args.what {
@@ -166,6 +282,7 @@ pub fn main(args: &UtxoArgs) -> ExitCode {
         What::Verify { dir, .. } => verify(dir, &mut evidence),
         What::Import { file, dir, .. } => import(file, dir, &mut evidence),
         What::Export { dir, file, .. } => export(dir, file, &mut evidence),
+        What::Reshard { dir, shards, .. } => reshard::run(dir, *shards, &mut evidence),
     };
     if let Err(error) = &done {
         eprintln!("utxo: {error}");
@@ -293,6 +410,9 @@ impl Source {
 }
 
 fn inspect(dir: &Path, evidence: &mut Evidence) -> Result<(), UtxoError> {
+    if let Some(node) = NodeDir::find(dir)? {
+        return node_dir::inspect(&node, evidence);
+    }
     let mut source = Source::open(&file_of(dir)?)?;
     let (mut value_sat, mut coinbases, mut heights) = (0_u64, 0_u64, (u32::MAX, 0));
     let mut longest = 0;
@@ -319,6 +439,9 @@ fn inspect(dir: &Path, evidence: &mut Evidence) -> Result<(), UtxoError> {
 }
 
 fn verify(dir: &Path, evidence: &mut Evidence) -> Result<(), UtxoError> {
+    if let Some(node) = NodeDir::find(dir)? {
+        return node_dir::verify(&node, evidence);
+    }
     let mut source = Source::open(&file_of(dir)?)?;
     let mut store = shards(source.len);
     let mut batch = Vec::with_capacity(BATCH_TXS);
@@ -416,6 +539,9 @@ fn import(file: &Path, dir: &Path, evidence: &mut Evidence) -> Result<(), UtxoEr
 }
 
 fn export(dir: &Path, file: &Path, evidence: &mut Evidence) -> Result<(), UtxoError> {
+    if let Some(node) = NodeDir::find(dir)? {
+        return send::export(&node, file, evidence);
+    }
     let set = file_of(dir)?;
     let headers = headers_of(&set).map(|from| (from, file.with_extension(HEADERS)));
     let taken = std::iter::once(file).chain(headers.iter().map(|(_, to)| to.as_path()));
