@@ -19,12 +19,10 @@ use crate::shard::{Shard, Totals};
 use crate::slab::{Handle, NONE, Slab, SlabRoots};
 use crate::table::{Claim, Rec, Table, flag, out};
 use crate::waits::NOBODY;
+use crate::walk::WALK_AHEAD;
 
 /// Bytes of a page.
 pub use crate::memory::PAGE_BYTES;
-
-/// Records whose lines are requested ahead of the sweep.
-const SWEEP_AHEAD: usize = 32;
 
 /// Which memory a page belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -330,8 +328,8 @@ impl Shard {
         let mut gone = Vec::new();
         let places = self.table.index.places();
         for place in 0..places {
-            if place + SWEEP_AHEAD < places {
-                self.table.warm_record(self.table.index.at(place + SWEEP_AHEAD));
+            if place + WALK_AHEAD < places {
+                self.table.warm_record(self.table.index.at(place + WALK_AHEAD));
             }
             let rec = Rec(self.table.index.at(place));
             if rec.0 == NONE {

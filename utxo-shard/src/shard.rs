@@ -313,6 +313,13 @@ impl Shard {
         self.table.warm(ids);
     }
 
+    /// As [`Shard::warm_ids`], of any number.
+    pub(crate) fn warm_all(&self, ids: &[TxId]) {
+        for ids in ids.chunks(crate::table::WARM_MAX) {
+            self.table.warm(ids.iter());
+        }
+    }
+
     /// Whether something is left to do without any request: call [`Shard::step`].
     pub fn has_work(&self) -> bool {
         self.build.is_some() || self.waits.has_ripe() || self.table.has_graves()

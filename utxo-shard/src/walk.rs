@@ -8,6 +8,9 @@ use consensus::hash::TxId;
 use consensus::tx::OutPoint;
 use dataplane::msg::Context;
 
+/// Records whose lines are requested ahead of a walk.
+pub(crate) const WALK_AHEAD: usize = 32;
+
 impl Shard {
     /// Every unspent coin; an unmined one at height [`UNMINED_HEIGHT`].
     pub fn for_each_unspent(&self, each: &mut dyn FnMut(&OutPoint, &Coin<'_>)) {
@@ -86,7 +89,11 @@ impl Shard {
     }
 
     pub(crate) fn for_each_live(&self, mut each: impl FnMut(Rec)) {
-        for place in 0..self.table.index.places() {
+        let places = self.table.index.places();
+        for place in 0..places {
+            if place + WALK_AHEAD < places {
+                self.table.warm_record(self.table.index.at(place + WALK_AHEAD));
+            }
             let rec = Rec(self.table.index.at(place));
             if rec.0 != NONE && self.table.is(rec, flag::LIVE) {
                 each(rec);

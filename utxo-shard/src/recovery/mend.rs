@@ -8,19 +8,17 @@
 //!
 //! All of it is logged in the first epoch of the new incarnation, so a crash in the middle begins again from the same journals.
 
-use super::replay::{Nobody, inputs_of};
-use super::{Kept, RecoverError};
-use crate::journal::{BlockNote, DecisionRecord, SpendRecord};
+use super::pool::Places;
+use super::replay::Nobody;
+use super::{RecoverError, side_by_side};
+use crate::journal::BlockNote;
 use crate::shard::Shard;
 use crate::slab::NONE;
 use crate::table::{Rec, flag, out};
 use consensus::hash::TxId;
 use consensus::tx::OutPoint;
 use dataplane::msg::admin::EvictStep;
-use dataplane::msg::request::SpentInput;
 use dataplane::partition::Partition;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
 /// What was mended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,9 +41,25 @@ pub(super) struct Mender<'a> {
     pub shards: &'a mut [Shard],
     pub partition: Partition,
     pub mended: Mended,
+    /// Shards are walked side by side.
+    pub threads: bool,
+}
+
+/// What a walk over one shard found.
+#[derive(Debug, Default)]
+struct Walked {
+    evict: Vec<TxId>,
+    unmine: Vec<TxId>,
+    /// The newest block that is off the chain and has transactions here.
+    undone: u32,
+    pool: Places,
 }
 
 impl Mender<'_> {
+    fn walk<T: Send>(&mut self, each: impl Fn(&Shard) -> T + Sync) -> Vec<T> {
+        side_by_side(self.shards.iter_mut().collect(), self.threads, |shard| each(shard))
+    }
+
     fn home(&self, txid: &TxId) -> usize {
         usize::from(self.partition.shard(txid))
     }
@@ -95,92 +109,23 @@ impl Mender<'_> {
         first.chain.iter().rev().find(|note| note.height < leaving).copied()
     }
 
-    /// A decision that is still needed: its spends are there or are done now. True if it is in no block.
-    pub fn redo(
-        &mut self,
-        home: usize,
-        decision: &DecisionRecord<'_>,
-        complete: u64,
-    ) -> Result<bool, RecoverError> {
-        let Some(rec) = self.shards[home].decided_as(decision) else { return Ok(false) };
-        let shard = &mut self.shards[home];
-        let unmined = shard.mined_height(rec).is_none();
-        if shard.table.is_spends_done(rec) {
-            return Ok(unmined);
-        }
-        let mut newest = complete.max(shard.table.epoch_number(rec));
-        let cannot = |what| RecoverError::Contradiction {
-            shard: home as u16,
-            epoch: decision.decided,
-            what,
-        };
-        let inputs = inputs_of(decision.tx).ok_or(cannot("a decision that is no transaction"))?;
-        let context = decision.context;
-        for (vin, outpoint) in inputs.into_iter().enumerate() {
-            let owner = self.home(&outpoint.txid);
-            let owner = &mut self.shards[owner];
-            // A parent whose record is pruned was spent.
-            let there = owner.table.find(&outpoint.txid).is_none()
-                || owner.spend_at(&outpoint, &decision.txid).is_some();
-            if there {
-                continue;
-            }
-            let vin = vin as u32;
-            let publish_seq = if context.is_pool() { decision.publish_seq } else { 0 };
-            let (by, block, decided) = (decision.txid, context.block, decision.decided);
-            let spend = SpendRecord { outpoint, by, vin, block, publish_seq, decided };
-            owner.replay_spend(&spend).map_err(cannot)?;
-            let input = SpentInput { vin, outpoint };
-            owner.log_spend(&context, &by, &input, publish_seq, decided);
-            newest = newest.max(owner.epoch().number);
-            self.mended.redone_spends += 1;
-        }
-        let shard = &mut self.shards[home];
-        shard.table.put_epoch_number(rec, newest);
-        shard.table.put_spends_done(rec);
-        Ok(unmined)
-    }
-
-    /// Undoes a block that is not on the chain, and finishes evictions.
-    pub fn settle_blocks(&mut self) -> Result<(), RecoverError> {
+    /// Undoes a block that is not on the chain, and finishes evictions. Gives what is in no block then, shard by shard.
+    pub fn settle_blocks(&mut self) -> Result<Vec<Places>, RecoverError> {
         let leaving = self.shards[0].begun.filter(|note| !note.connect);
-        let (mut evict, mut unmine) = (Vec::new(), Vec::new());
-        let mut undone = self.mended.block;
-        for shard in self.shards.iter() {
-            shard.for_each_live(|rec| {
-                let flags = shard.table.flags(rec);
-                let block = shard.table.block(rec);
-                let lost = block != 0
-                    && flags & flag::SETTLED == 0
-                    && !shard.mined.is_connected(block)
-                    && shard.mined_height(rec).is_none();
-                let txid = shard.table.txid(rec);
-                let of_leaving = leaving.is_some_and(|note| note.block == block);
-                if flags & flag::EVICTING != 0 {
-                    evict.push(txid);
-                } else if lost
-                    && flags & flag::COINBASE == 0
-                    && (of_leaving || flags & flag::POOL != 0)
-                {
-                    unmine.push(txid);
-                } else if lost {
-                    evict.push(txid);
-                }
-                if lost {
-                    undone = undone.max(block);
-                }
-            });
-        }
-        self.mended.block = undone;
-        for txid in unmine {
-            let home = self.home(&txid);
-            self.mended.unmined += u64::from(self.shards[home].unmine(&txid) > 0);
+        let leaving_block = leaving.map(|note| note.block);
+        let walked = self.walk(|shard| walk(shard, leaving_block));
+        let undone = walked.iter().map(|walked| walked.undone).max().unwrap_or(0);
+        self.mended.block = self.mended.block.max(undone);
+        let sound = walked.iter().all(|w| w.evict.is_empty() && w.unmine.is_empty());
+        for txid in walked.iter().flat_map(|walked| &walked.unmine) {
+            let home = self.home(txid);
+            self.mended.unmined += u64::from(self.shards[home].unmine(txid) > 0);
         }
         if let Some(note) = leaving {
             self.respend(note.block);
         }
-        for txid in evict {
-            self.evict(&txid)?;
+        for txid in walked.iter().flat_map(|walked| &walked.evict) {
+            self.evict(txid)?;
         }
         if self.shards.iter().any(|shard| shard.evicted_any) {
             self.undo_dangling();
@@ -191,7 +136,11 @@ impl Mender<'_> {
                 None => self.shards[0].forget_chain(&begun),
             }
         }
-        Ok(())
+        Ok(match sound {
+            true => walked.into_iter().map(|walked| walked.pool).collect(),
+            // What was evicted took its descendants with it, and what is the pool's again has another place.
+            false => self.walk(|shard| walk(shard, None).pool),
+        })
     }
 
     /// The spends of a disconnected block are the pool's.
@@ -273,48 +222,39 @@ impl Mender<'_> {
             self.mended.undone_spends += 1;
         }
     }
+}
 
-    /// Ids of unmined transactions, parents before children; of those whose parents have gone before, the one decided first.
-    pub fn unmined(&self, kept: &BTreeMap<TxId, Kept>) -> Vec<TxId> {
-        let mut places: HashMap<TxId, (u64, usize)> = HashMap::new();
-        for (lane, shard) in self.shards.iter().enumerate() {
-            shard.for_each_live(|rec| {
-                let flags = shard.table.flags(rec);
-                if flags & (flag::COINBASE | flag::SETTLED) == 0
-                    && shard.mined_height(rec).is_none()
-                {
-                    places.insert(shard.table.txid(rec), (shard.table.publish_seq(rec), lane));
-                }
-            });
+/// Everything that is to be mended, and what is in no block.
+fn walk(shard: &Shard, leaving: Option<u32>) -> Walked {
+    let mut walked = Walked::default();
+    shard.for_each_live(|rec| {
+        let flags = shard.table.flags(rec);
+        let block = shard.table.block(rec);
+        let is_mined = shard.mined_height(rec).is_some();
+        let lost = block != 0
+            && flags & flag::SETTLED == 0
+            && !shard.mined.is_connected(block)
+            && !is_mined;
+        let txid = shard.table.txid(rec);
+        if flags & flag::EVICTING != 0 {
+            walked.evict.push(txid);
+        } else if lost
+            && flags & flag::COINBASE == 0
+            && (leaving == Some(block) || flags & flag::POOL != 0)
+        {
+            walked.unmine.push(txid);
+        } else if lost {
+            walked.evict.push(txid);
         }
-        let mut waits: HashMap<TxId, usize> = HashMap::new();
-        let mut children: HashMap<TxId, Vec<TxId>> = HashMap::new();
-        for txid in places.keys() {
-            let inputs = kept.get(txid).and_then(|kept| inputs_of(&kept.raw)).unwrap_or_default();
-            let mut parents: Vec<TxId> = inputs.iter().map(|input| input.txid).collect();
-            parents.sort_unstable();
-            parents.dedup();
-            for parent in parents.into_iter().filter(|parent| places.contains_key(parent)) {
-                *waits.entry(*txid).or_default() += 1;
-                children.entry(parent).or_default().push(*txid);
-            }
+        if lost {
+            walked.undone = walked.undone.max(block);
         }
-        let key = |txid: &TxId| places.get(txid).map(|&(seq, lane)| Reverse((seq, lane, *txid)));
-        let free = places.keys().filter(|txid| !waits.contains_key(*txid));
-        let mut ready: BinaryHeap<_> = free.filter_map(key).collect();
-        let mut order = Vec::with_capacity(places.len());
-        while let Some(Reverse((.., txid))) = ready.pop() {
-            order.push(txid);
-            for child in children.get(&txid).into_iter().flatten() {
-                let left = waits.get_mut(child).expect("counted above");
-                *left -= 1;
-                if *left == 0 {
-                    ready.extend(key(child));
-                }
-            }
+        if flags & (flag::COINBASE | flag::SETTLED) == 0 && !is_mined {
+            walked.pool.push((shard.table.publish_seq(rec), txid));
         }
-        order
-    }
+    });
+    walked.pool.sort_unstable();
+    walked
 }
 
 impl Shard {

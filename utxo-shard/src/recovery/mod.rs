@@ -13,6 +13,8 @@
 //! from the same journals: what is cut is cut for good, and everything else counts only with the new manifest.
 
 mod mend;
+mod pool;
+mod redo;
 mod replay;
 #[cfg(test)]
 mod reshard_tests;
@@ -230,14 +232,6 @@ pub struct Examined {
     pub report: RecoveryReport,
 }
 
-/// A decision that is in no block.
-#[derive(Clone, Debug)]
-pub(crate) struct Kept {
-    fee_sat: u64,
-    parents: Vec<ParentSeq>,
-    raw: Vec<u8>,
-}
-
 /// What was found in one shard's journal.
 #[derive(Debug, Default)]
 struct Survey {
@@ -276,6 +270,17 @@ struct Cut {
     bytes: u64,
 }
 
+/// Why a record could not be done again.
+enum Stopped {
+    Cannot(&'static str),
+}
+
+impl From<NoRecord> for Stopped {
+    fn from(_: NoRecord) -> Self {
+        Self::Cannot("a frame without records that this version knows")
+    }
+}
+
 /// What all journals together have.
 #[derive(Debug)]
 struct Tables {
@@ -308,9 +313,9 @@ impl Folder {
     ) -> Result<Recovered, RecoverError> {
         assert!(configs.len() == usize::from(self.shards()), "a configuration for each shard");
         let found = self.survey(limits)?;
-        for (shard, cut) in found.cuts.iter().enumerate() {
-            cut.carry_out(&mut *self.disk, shard as u16)?;
-        }
+        self.each_shard(limits, |disk, shard| {
+            found.cuts[usize::from(shard)].carry_out(disk, shard)
+        })?;
         self.begin_incarnation(found.complete, &found.surveys)?;
         let incarnation = self.manifest.incarnation;
         let mut report = found.report.clone();
@@ -440,14 +445,16 @@ impl Folder {
         report: &mut RecoveryReport,
     ) -> Result<Vec<Unmined>, RecoverError> {
         let partition = partition.clone();
-        let mut mender = Mender { shards, partition, mended: Mended::default() };
+        let threads = limits.threads;
+        let mut mender = Mender { shards, partition, mended: Mended::default(), threads };
         mender.align_blocks()?;
-        let no_redo = limits.is_planted(Plant::NoRedo);
-        let kept = self.redo(&mut mender, found, no_redo)?;
-        mender.settle_blocks()?;
-        let order = mender.unmined(&kept);
+        let kept = match limits.is_planted(Plant::NoRedo) {
+            true => Vec::new(),
+            false => self.redo(&mut mender, found)?,
+        };
+        let pool = mender.settle_blocks()?;
         report.mended = mender.mended;
-        let unmined = list_unmined(mender.shards, &mender.partition, order, kept);
+        let unmined = pool::list(&pool, kept, threads);
         report.unmined = unmined.len() as u64;
         report.unmined_without_bytes = unmined.iter().filter(|tx| tx.raw.is_empty()).count() as u64;
         Ok(unmined)
@@ -463,22 +470,9 @@ impl Folder {
         for shard in 0..self.shards() {
             disks.push(self.disk.another().map_err(failed(shard, "opening its files"))?);
         }
-        if !limits.threads || disks.len() == 1 {
-            let each = disks.iter_mut().enumerate();
-            return each.map(|(shard, disk)| work(&mut **disk, shard as u16)).collect();
-        }
-        std::thread::scope(|scope| {
-            let work = &work;
-            let threads: Vec<_> = disks
-                .into_iter()
-                .enumerate()
-                .map(|(shard, mut disk)| scope.spawn(move || work(&mut *disk, shard as u16)))
-                .collect();
-            let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            threads.into_iter().map(join).collect()
-        })
+        let disks = (0..).zip(disks).collect();
+        let done = side_by_side(disks, limits.threads, |(shard, mut disk)| work(&mut *disk, shard));
+        done.into_iter().collect()
     }
 
     /// The manifest of a new incarnation, in which of the last one everything up to `complete` counts.
@@ -495,37 +489,6 @@ impl Folder {
         let incarnation = self.manifest.incarnation + 1;
         let next = Manifest { incarnation, cuts: Cuts(cuts), ..self.manifest.clone() };
         Ok(self.write_manifest(next)?)
-    }
-
-    /// Decisions whose spends were cut off; gives those that are in no block.
-    fn redo(
-        &self,
-        mender: &mut Mender<'_>,
-        found: &Tables,
-        no_redo: bool,
-    ) -> Result<BTreeMap<TxId, Kept>, RecoverError> {
-        let mut kept = BTreeMap::new();
-        let mut disk = self.disk.another().map_err(failed(0, "opening its files"))?;
-        for (home, cut) in found.cuts.iter().enumerate() {
-            found.ground.each_record(&mut *disk, home as u16, cut, &mut |_, record| {
-                let Record::Decision(decision) = record else { return Ok(()) };
-                if no_redo {
-                    return Ok(());
-                }
-                if mender.redo(home, decision, found.complete)? {
-                    kept.insert(
-                        decision.txid,
-                        Kept {
-                            fee_sat: decision.fee_sat,
-                            parents: decision.parents.iter().collect(),
-                            raw: decision.tx.to_vec(),
-                        },
-                    );
-                }
-                Ok(())
-            })?;
-        }
-        Ok(kept)
     }
 
     /// A new segment and a keeper for every shard.
@@ -665,17 +628,39 @@ impl Ground {
             self.load_slot(disk, config, &entry)?
         };
         let mut records = 0;
-        self.each_record(disk, number, cut, &mut |epoch, record| {
-            if epoch <= self.manifest.checkpoint || epoch > complete {
-                return Ok(());
+        let mut frames = Frames::new(self.expect(number), cut.segments.clone());
+        let mut stream = Records::default();
+        let mut ahead = Vec::new();
+        while let Some((head, _)) =
+            frames.next(disk).map_err(failed(number, "reading its journal"))?
+        {
+            let (epoch, payload) = (head.epoch, frames.payload(&head));
+            if epoch > complete {
+                break;
             }
-            records += 1;
-            shard.replay(epoch, record).map_err(|what| RecoverError::Contradiction {
+            let counts = epoch > self.manifest.checkpoint;
+            if counts {
+                ahead.clear();
+                // Whether these are records is seen below.
+                let _ = stream.clone().feed(head.begins, payload, |record| {
+                    replay::ids_of(record, &mut ahead);
+                    Ok::<(), NoRecord>(())
+                });
+                shard.warm_all(&ahead);
+            }
+            let fed = stream.feed(head.begins, payload, |record| {
+                if !counts {
+                    return Ok(());
+                }
+                records += 1;
+                shard.replay(epoch, record).map_err(Stopped::Cannot)
+            });
+            fed.map_err(|Stopped::Cannot(what)| RecoverError::Contradiction {
                 shard: number,
                 epoch,
                 what,
-            })
-        })?;
+            })?;
+        }
         Ok((shard, records))
     }
 
@@ -726,43 +711,26 @@ impl Ground {
         }
         restore.into_inner().map(Restore::finish).ok_or(rotten(0))
     }
+}
 
-    /// Every record of a journal that counts.
-    fn each_record(
-        &self,
-        disk: &mut dyn Disk,
-        shard: u16,
-        cut: &Cut,
-        each: &mut dyn FnMut(u64, &Record<'_>) -> Result<(), RecoverError>,
-    ) -> Result<(), RecoverError> {
-        enum End {
-            NoRecord,
-            Error(RecoverError),
-        }
-        impl From<NoRecord> for End {
-            fn from(_: NoRecord) -> Self {
-                Self::NoRecord
-            }
-        }
-        let mut frames = Frames::new(self.expect(shard), cut.segments.clone());
-        let mut records = Records::default();
-        let io = |source| failed(shard, "reading its journal")(source);
-        while let Some((head, _)) = frames.next(disk).map_err(io)? {
-            let fed = records.feed(head.begins, frames.payload(&head), |record| {
-                each(head.epoch, record).map_err(End::Error)
-            });
-            match fed {
-                Ok(()) => {}
-                Err(End::Error(error)) => return Err(error),
-                Err(End::NoRecord) => {
-                    let what = "a frame without records that this version knows";
-                    let epoch = head.epoch;
-                    return Err(RecoverError::Contradiction { shard, epoch, what });
-                }
-            }
-        }
-        Ok(())
+/// The same with every item, at the same time if that is wanted: a thread each.
+fn side_by_side<A: Send, T: Send>(
+    items: Vec<A>,
+    threads: bool,
+    work: impl Fn(A) -> T + Sync,
+) -> Vec<T> {
+    if !threads || items.len() < 2 {
+        return items.into_iter().map(work).collect();
     }
+    std::thread::scope(|scope| {
+        let work = &work;
+        let spawned: Vec<_> =
+            items.into_iter().map(|item| scope.spawn(move || work(item))).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, T>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        spawned.into_iter().map(join).collect()
+    })
 }
 
 fn failed(shard: u16, doing: &'static str) -> impl FnOnce(io::Error) -> RecoverError {
@@ -808,28 +776,5 @@ impl Cut {
             run(disk, op).map_err(failed)?;
         }
         run(disk, Op::SyncDir { path: shard_folder(shard) }).map(drop).map_err(failed)
-    }
-}
-
-fn list_unmined(
-    shards: &[Shard],
-    partition: &Partition,
-    order: Vec<TxId>,
-    mut kept: BTreeMap<TxId, Kept>,
-) -> Vec<Unmined> {
-    let each = order.into_iter().map(|txid| {
-        let shard = partition.shard(&txid);
-        let publish_seq = shards[usize::from(shard)].publish_seq_of(&txid);
-        let Kept { fee_sat, parents, raw } =
-            kept.remove(&txid).unwrap_or(Kept { fee_sat: 0, parents: Vec::new(), raw: Vec::new() });
-        Unmined { shard, publish_seq, txid, fee_sat, parents, raw }
-    });
-    each.collect()
-}
-
-impl Shard {
-    /// The place of a decided transaction among this shard's publications; 0 if it has none.
-    fn publish_seq_of(&self, txid: &TxId) -> u64 {
-        self.table.find(txid).map_or(0, |rec| self.table.publish_seq(rec))
     }
 }

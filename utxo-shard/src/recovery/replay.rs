@@ -4,7 +4,7 @@
 //! cannot be: then journal and checkpoint do not belong together. The log is off meanwhile, and nobody is told anything.
 
 use crate::build::Built;
-use crate::journal::{DecisionRecord, Record, SpendRecord};
+use crate::journal::{DecisionRecord, ImportRecord, ImportsRecord, Record, SpendRecord};
 use crate::outputs::{OutputWalk, Step};
 use crate::shard::{Outbox, Shard};
 use crate::store::{MinedTx, Reassigned};
@@ -43,6 +43,25 @@ pub(crate) fn inputs_of(raw: &[u8]) -> Option<Vec<OutPoint>> {
         }
     }
     Some(inputs)
+}
+
+/// The transactions whose records doing a record again will look for.
+pub(super) fn ids_of(record: &Record<'_>, ids: &mut Vec<TxId>) {
+    match record {
+        Record::Decision(decision) if !decision.copy => {
+            ids.push(decision.txid);
+            if decision.commit {
+                ids.extend(inputs_of(decision.tx).into_iter().flatten().map(|input| input.txid));
+            }
+        }
+        Record::Spend(spend) => ids.push(spend.outpoint.txid),
+        Record::BlockSpend { outpoint, .. } | Record::Import(ImportRecord { outpoint, .. }) => {
+            ids.push(outpoint.txid);
+        }
+        Record::Known { txid, .. } | Record::Pruned { txid } => ids.push(*txid),
+        Record::Imports(ImportsRecord { txid, .. }) => ids.push(*txid),
+        _ => {}
+    }
 }
 
 impl Shard {
