@@ -114,7 +114,7 @@ pub fn node_with(layout: &Layout, ingest: Ingest, store: bool, arenas: Arenas, d
     }
     t.link(verdicts,             VERDICTS, VerdictFrag::LEN as u32, Lossless, each("validate"), one(sender)).window(VERDICTS);
     t.link("validate_block",    BLOCK_VERDICTS, VerdictFrag::LEN as u32, Lossless, each("validate"), one("block")).window(BLOCK_VERDICTS);
-    t.link("shard_control",     CONTROL,  BATCH_BYTES,        Lossless, each("shard"),    one("control")).window(CONTROL);
+    t.link("shard_control",     CONTROL,  BATCH_BYTES,        Lossless, each("shard"),    one("control")).window(CONTROL).arena(arenas.batch_bytes);
     if durable {
         t.link("shard_epoch",   CONTROL,  EPOCH_BYTES,        Lossless, each("shard"),    one("epoch")).window(CONTROL);
     }

@@ -95,6 +95,12 @@ impl Outs {
         self.ports[out.index()].producer.mtu_bytes()
     }
 
+    /// Most payload bytes of any frag on `out`: what its arena holds, or the mtu where it has none.
+    pub fn frag_bytes_max(&self, out: Out) -> u64 {
+        let producer = &self.ports[out.index()].producer;
+        producer.arena_bytes().max(producer.mtu_bytes() as u64)
+    }
+
     /// Number of the next frag on `out`.
     #[inline]
     pub fn next_seq(&self, out: Out) -> Seq {

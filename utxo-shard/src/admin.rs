@@ -2,6 +2,7 @@
 
 use crate::build::Built;
 use crate::config::IMPORT_VOUT_MAX;
+use crate::form::Scratch;
 use crate::journal::{ImportRecord, Record};
 use crate::shard::{Found, Outbox, Shard};
 use crate::table::{Rec, Table, flag, out};
@@ -54,13 +55,10 @@ impl Shard {
                 }
                 newer
             }
-            Admin::Query { token, outpoint } => {
+            Admin::Query { .. } | Admin::QueryMined { .. } => {
                 let mut scratch = crate::form::SCRATCH;
-                let coin = self.find_unspent(&outpoint).map(|found| CoinReply {
-                    pending: self.mined_height(found.rec).is_none(),
-                    ..self.coin_reply(found, ctx, &mut scratch)
-                });
-                answer(&AdminReply::Coin { token, coin });
+                let coin = self.coin_answer(ctx, order, &mut scratch);
+                answer(&coin.expect("both ask for a coin"));
                 true
             }
             Admin::Totals { token } => {
@@ -125,14 +123,6 @@ impl Shard {
                 answer(&AdminReply::Spender { token, by: self.unmined_spender(&outpoint) });
                 true
             }
-            Admin::QueryMined { token, outpoint } => {
-                let mut scratch = crate::form::SCRATCH;
-                let coin = self
-                    .find_mined(&outpoint)
-                    .map(|found| self.coin_reply(found, ctx, &mut scratch));
-                answer(&AdminReply::Coin { token, coin });
-                true
-            }
             Admin::Prune { token, from, most, height } => {
                 let step = self.prune(from as usize, most as usize, height);
                 let next = step.next.map_or(u64::MAX, |next| next as u64);
@@ -147,6 +137,25 @@ impl Shard {
         AdminOutcome::Refused
     }
 
+
+    /// The answer to a question about a coin; `None` to every other order.
+    pub(crate) fn coin_answer<'a>(
+        &'a self,
+        ctx: &Context,
+        order: &Admin<'_>,
+        scratch: &'a mut Scratch,
+    ) -> Option<AdminReply<'a>> {
+        let (token, found, is_mined) = match *order {
+            Admin::Query { token, outpoint } => (token, self.find_unspent(&outpoint), false),
+            Admin::QueryMined { token, outpoint } => (token, self.find_mined(&outpoint), true),
+            _ => return None,
+        };
+        let coin = found.map(|found| {
+            let pending = !is_mined && self.mined_height(found.rec).is_none();
+            CoinReply { pending, ..self.coin_reply(found, ctx, scratch) }
+        });
+        Some(AdminReply::Coin { token, coin })
+    }
     /// Lets nobody take a coin until it is unlocked again (Teranode's `TX_LOCKED`); false if it is spent, held, or not there.
     pub fn lock(&mut self, outpoint: &OutPoint, locked: bool) -> bool {
         self.mark(outpoint, out::LOCKED, locked)

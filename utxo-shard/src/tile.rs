@@ -16,17 +16,19 @@ use crate::config::ShardConfig;
 use crate::journal::Health;
 use crate::keeper::{CheckpointState, Keeper, KeeperStats};
 use crate::outlet::Outlet;
-use crate::shard::{Outbox, Shard};
+use crate::shard::Shard;
 use crate::slot::SlotEntry;
 use dataplane::metrics::CounterDef;
 use dataplane::msg::admin::{
     Admin, AdminReply, CheckpointAt, JournalHealth, ShardEpochs, SlotWords,
 };
 use dataplane::msg::batch::Item;
+use dataplane::msg::reply::CoinReply;
 use dataplane::msg::{BatchHeader, BatchReader, BatchWriter, Context};
 use dataplane::tile::{Busy, Filter, Frag, House, In, Out, Outs, Seq, Sig, Tile};
 use dataplane::topo::Wiring;
 
+use ring::Refused;
 /// Wake-ups sent to one coordinator in one turn.
 pub const WAKES_PER_TURN: u32 = 32;
 /// Credits a reply link must have before wake-ups use it: answers come first.
@@ -35,8 +37,10 @@ const WAKE_CREDIT_MIN: u32 = 8;
 const STEPS_PER_TURN: u32 = 1;
 /// Longest batch of answers to the control plane.
 const CONTROL_BYTES_MAX: usize = 64 * 1024;
-/// Longest script in an answer to the control plane: the link has no arena.
-const QUERY_SCRIPT_BYTES_MAX: usize = 4 * 1024;
+/// What a batch of answers keeps free behind a coin: its last answer, and one that a script is too long.
+const ANSWER_BYTES: usize = 128;
+/// In front of the script of a coin that is told by itself.
+const LONG_HEAD_BYTES: usize = BatchHeader::LEN + AdminReply::COIN_HEAD_BYTES;
 
 dataplane::counters! {
     /// What a shard counts.
@@ -400,7 +404,6 @@ impl ShardTile {
         self.shard.meet_epoch(header.epoch);
         self.tally = Orders::default();
         let mut writer = Answers::new(&mut self.answers, self.control, outs, &self.shard, header);
-        let mut to = self.outlet.with(outs, self.shard.epoch(), header.context);
         let mut rest = &frag[BatchHeader::LEN..];
         for left in (1..=header.items).rev() {
             let (order, len) = Admin::decode(rest).unwrap_or_else(|| {
@@ -411,7 +414,7 @@ impl ShardTile {
                 Admin::Coinbase { txid, .. } => Admin::Coinbase { txid, tx: &[] },
                 other => other,
             };
-            match carry_out(&mut self.shard, &header, &order, &mut to, &mut writer) {
+            match carry_out(&mut self.shard, &mut self.outlet, outs, &order, &mut writer) {
                 AdminOutcome::Done => self.tally.done += 1,
                 AdminOutcome::Refused => self.tally.refused += 1,
                 AdminOutcome::Again => {
@@ -433,9 +436,8 @@ impl ShardTile {
         }
         let header = self.orders.header();
         let mut writer = Answers::new(&mut self.answers, self.control, outs, &self.shard, header);
-        let mut to = self.outlet.with(outs, self.shard.epoch(), header.context);
         while let Some((order, len)) = self.orders.first::<Admin<'_>>() {
-            match carry_out(&mut self.shard, &header, &order, &mut to, &mut writer) {
+            match carry_out(&mut self.shard, &mut self.outlet, outs, &order, &mut writer) {
                 AdminOutcome::Done => self.tally.done += 1,
                 AdminOutcome::Refused => self.tally.refused += 1,
                 AdminOutcome::Again => {
@@ -457,33 +459,38 @@ fn read_header(frag: &[u8]) -> BatchHeader {
 /// One order. A question is asked only where its answer has room in the batch of answers.
 fn carry_out(
     shard: &mut Shard,
-    header: &BatchHeader,
+    outlet: &mut Outlet,
+    outs: &mut Outs,
     order: &Admin<'_>,
-    to: &mut impl Outbox,
     answers: &mut Answers<'_>,
 ) -> AdminOutcome {
-    let script_bytes = match order {
+    let context = answers.context;
+    let mut scratch = crate::form::SCRATCH;
+    if let Some(coin) = shard.coin_answer(&context, order, &mut scratch) {
+        return answers.coin(&coin, outs);
+    }
+    let is_answered = !matches!(
+        order,
         Admin::Import { .. }
-        | Admin::Coinbase { .. }
-        | Admin::SetMined { .. }
-        | Admin::UnsetMined { .. }
-        | Admin::Freeze { .. }
-        | Admin::Lock { .. }
-        | Admin::Preserve { .. }
-        | Admin::NextEpoch { .. }
-        | Admin::Barrier { .. }
-        | Admin::Tip { .. }
-        | Admin::Together { .. } => None,
-        Admin::Query { .. } | Admin::QueryMined { .. } => Some(QUERY_SCRIPT_BYTES_MAX),
-        _ => Some(0),
-    };
-    if script_bytes.is_some_and(|bytes| !answers.has_room(bytes)) {
+            | Admin::Coinbase { .. }
+            | Admin::SetMined { .. }
+            | Admin::UnsetMined { .. }
+            | Admin::Freeze { .. }
+            | Admin::Lock { .. }
+            | Admin::Preserve { .. }
+            | Admin::NextEpoch { .. }
+            | Admin::Barrier { .. }
+            | Admin::Tip { .. }
+            | Admin::Together { .. }
+    );
+    if is_answered && !answers.has_room(0) {
         return AdminOutcome::Again;
     }
     let mut fits = true;
-    let outcome =
-        shard.admin(&header.context, order, to, &mut |answer| fits &= answers.push(answer));
-    if fits { outcome } else { AdminOutcome::Refused }
+    let mut to = outlet.with(outs, shard.epoch(), context);
+    let outcome = shard.admin(&context, order, &mut to, &mut |answer| fits &= answers.push(answer));
+    assert!(fits, "a batch of answers keeps room for one that has no script");
+    outcome
 }
 
 /// The batch of answers to one frag of orders.
@@ -511,8 +518,51 @@ impl<'a> Answers<'a> {
     }
 
     fn has_room(&self, script_bytes: usize) -> bool {
-        // The last answer of a batch is `Done`.
-        self.bytes + script_bytes + 128 <= self.buffer.len() || self.items == 0
+        self.bytes + script_bytes + ANSWER_BYTES <= self.buffer.len()
+    }
+
+    /// A coin: with the other answers, or by itself through the link's arena, whose room is taken only once what was answered before
+    /// has left.
+    fn coin(&mut self, answer: &AdminReply<'_>, outs: &mut Outs) -> AdminOutcome {
+        let AdminReply::Coin { token, coin } = *answer else { panic!("{answer:?} is no coin") };
+        let script = coin.map_or(&[][..], |coin| coin.locking_script);
+        if self.has_room(AdminReply::COIN_HEAD_BYTES + script.len()) && self.push(answer) {
+            return AdminOutcome::Done;
+        }
+        let (Some(out), Some(coin), 0) = (self.out, coin, self.items) else {
+            return AdminOutcome::Again;
+        };
+        // One for it, and one for the batch behind it.
+        if outs.credit(out) < 2 {
+            return AdminOutcome::Again;
+        }
+        let source = outs.next_seq(out);
+        let mut frag = match outs.admit(out, (LONG_HEAD_BYTES + script.len()) as u64, source) {
+            Ok(frag) => frag,
+            Err(Refused::TooLarge) => {
+                let told = self.push(&AdminReply::CoinTooLong {
+                    token,
+                    value_sat: coin.value_sat,
+                    script_bytes: script.len() as u64,
+                    script_bytes_max: outs.frag_bytes_max(out) - LONG_HEAD_BYTES as u64,
+                });
+                assert!(told, "an empty batch has room for an answer");
+                return AdminOutcome::Refused;
+            }
+            Err(_) => return AdminOutcome::Again,
+        };
+        let mut head = [0; LONG_HEAD_BYTES];
+        let mut batch = BatchWriter::new(&mut head, self.epoch, self.context);
+        let coin = CoinReply { locking_script: &[], ..coin };
+        let fits = batch.push(&AdminReply::Coin { token, coin: Some(coin) });
+        assert!(fits, "the head of a coin has its exact size");
+        batch.finish();
+        head[LONG_HEAD_BYTES - 4..].copy_from_slice(&(script.len() as u32).to_le_bytes());
+        outs.append(out, &mut frag, &head);
+        outs.append(out, &mut frag, script);
+        let sent = outs.publish_large(out, 1, frag);
+        assert!(sent.is_ok(), "credit for a long answer was looked at before");
+        AdminOutcome::Done
     }
 
     fn push(&mut self, answer: &AdminReply<'_>) -> bool {

@@ -15,6 +15,8 @@ use dataplane::time::ManualClock;
 use dataplane::topo::{BuildOptions, ExternalEnds, Kind::Lossless, Topology, each, one};
 
 const MTU: u32 = 1024;
+/// Less than the links in have: a script may come in that cannot be told.
+const CONTROL_ARENA_BYTES: u32 = 1 << 16;
 
 struct Bench {
     stem: Stem<ShardTile, ManualClock>,
@@ -37,7 +39,9 @@ impl Bench {
             .window(replies)
             .arena(1 << 20);
         t.link("shard_pack", 16, MTU, Lossless, each("shard"), one("pack")).arena(1 << 20);
-        t.link("shard_control", 16, MTU, Lossless, each("shard"), one("control")).window(16);
+        t.link("shard_control", 16, MTU, Lossless, each("shard"), one("control"))
+            .window(16)
+            .arena(CONTROL_ARENA_BYTES.into());
         t.cores(1).place("shard", 0, 0);
         let plan = t.plan().expect("a sound table");
         let mut machine = plan.build(&BuildOptions::default()).expect("memory for links");
@@ -308,4 +312,59 @@ fn questions_with_many_answers_come_in_several_batches() {
     assert_eq!(answers.last(), Some(&format!("Done {{ done: {asked}, refused: 0 }}")));
     assert!(answers[0].contains("value_sat: 50"), "{}", answers[0]);
     assert!(answers[1].contains("coin: None"));
+}
+
+#[test]
+fn coins_with_long_scripts_are_told_one_by_one_and_what_never_fits_is_told_with_the_limit() {
+    let mut b = Bench::new(16);
+    for (n, bytes) in [(1, 25), (2, 40_000), (3, 70_000)] {
+        b.import(at(n, 0), &vec![0x50 + n; bytes]);
+    }
+    let mut frag = vec![0; MTU as usize];
+    let mut batch = BatchWriter::new(&mut frag, Epoch::default(), POOL);
+    for (token, n) in [(0, 1), (1, 2), (2, 2), (3, 3), (4, 1)] {
+        assert!(batch.push(&Admin::Query { token, outpoint: at(n, 0) }));
+    }
+    assert!(batch.push(&Admin::QueryMined { token: 5, outpoint: at(2, 0) }));
+    let len = batch.finish();
+    b.control.outs[0].publish(0, Stamp::default(), &frag[..len]).expect("credit");
+    let mut told = Vec::new();
+    for _ in 0..50 {
+        b.turn();
+        while let Some(frag) = b.control.ins[0].poll() {
+            let mut batch = BatchReader::new(frag.bytes).expect("a batch");
+            while let Some(answer) = batch.next_item::<AdminReply<'_>>() {
+                told.push(match answer {
+                    AdminReply::Coin { token, coin: Some(coin) } => {
+                        let script = coin.locking_script;
+                        assert!(script.iter().all(|byte| *byte == script[0]));
+                        format!("{token}: {} times {:x}", script.len(), script[0])
+                    }
+                    other => format!("{other:?}"),
+                });
+            }
+            assert!(batch.is_done());
+        }
+        b.control.ins[0].return_credit();
+    }
+    let limit = CONTROL_ARENA_BYTES as usize - BatchHeader::LEN - AdminReply::COIN_HEAD_BYTES;
+    let too_long = AdminReply::CoinTooLong {
+        token: 3,
+        value_sat: 50,
+        script_bytes: 70_000,
+        script_bytes_max: limit as u64,
+    };
+    assert_eq!(
+        told,
+        [
+            "0: 25 times 51".to_owned(),
+            "1: 40000 times 52".to_owned(),
+            "2: 40000 times 52".to_owned(),
+            format!("{too_long:?}"),
+            "4: 25 times 51".to_owned(),
+            "5: 40000 times 52".to_owned(),
+            "Done { done: 5, refused: 1 }".to_owned(),
+        ]
+    );
+    assert!(b.stem.is_drained_now());
 }

@@ -346,7 +346,7 @@ fn shard_table(o: &Options, durable: bool) -> Topology {
         t.link("epoch_shard",  o.depth,       256,           Lossless, one("epoch"),     each("shard"));
         t.link("shard_epoch",  4,             256,           Lossless, each("shard"),    one("epoch")).window(4);
     }
-    t.link("shard_control",    4,             8_192,         Lossless, each("shard"),    one("control")).window(4);
+    t.link("shard_control",    4,             8_192,         Lossless, each("shard"),    one("control")).window(4).arena(o.arena_bytes);
     t.cores(1);
     for i in 0..usize::from(o.shards) {
         t.place("shard", i, 0);

@@ -78,6 +78,12 @@ pub enum ChainError {
         /// Why.
         what: String,
     },
+    /// A coin cannot be told.
+    #[error("{what}")]
+    CoinTooLong {
+        /// How long it is, and the most.
+        what: String,
+    },
     /// The chain of the journals is not in the files of the chain.
     #[error(
         "the coins in {folder} are those of block {tip} at height {height}, which is not in the files of the chain; \
@@ -104,6 +110,7 @@ impl From<NodeError> for ChainError {
         let what = error.to_string();
         match error {
             NodeError::NotKept(_) => Self::NotKept { what },
+            NodeError::ScriptTooLong { .. } => Self::CoinTooLong { what },
             _ => Self::Engine { what },
         }
     }

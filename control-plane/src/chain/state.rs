@@ -470,8 +470,11 @@ impl<E: Engine> State<E> {
 
     /// Value of a coin that the pool may have spent, made by a block or by the pool.
     fn value_of(&mut self, outpoint: OutPoint) -> Result<u64, ChainError> {
-        if let Some(coin) = self.engine.mined_coin(outpoint)? {
-            return Ok(coin.value_sat);
+        match self.engine.mined_coin(outpoint) {
+            Ok(Some(coin)) => return Ok(coin.value_sat),
+            Err(NodeError::ScriptTooLong { value_sat, .. }) => return Ok(value_sat),
+            Ok(None) => {}
+            Err(error) => return Err(error.into()),
         }
         let parent = self.pool.get(&outpoint.txid).map_err(|e| self.read_error(e))?;
         let mut layout = TxLayout::new();

@@ -311,7 +311,7 @@ impl Node {
         self.token += 1;
         let asked = self.token;
         let shard = usize::from(self.partition.shard(&outpoint.txid));
-        let got = self.ask_shard(shard, "a coin", &order(asked), |reply| match reply {
+        self.ask_shard(shard, "a coin", &order(asked), |reply| match reply {
             AdminReply::Coin { token, coin } if token == asked => Some(Ok(coin.map(|c| Coin {
                 value_sat: c.value_sat,
                 height: c.height,
@@ -319,10 +319,13 @@ impl Node {
                 in_pool: c.pending,
                 locking_script: c.locking_script.to_vec(),
             }))),
-            AdminReply::Done { refused, .. } if refused > 0 => Some(Err(refused)),
+            AdminReply::CoinTooLong { token, value_sat, script_bytes, script_bytes_max }
+                if token == asked =>
+            {
+                Some(Err(NodeError::ScriptTooLong { value_sat, script_bytes, script_bytes_max }))
+            }
             _ => None,
-        })?;
-        got.map_err(|refused| NodeError::Refused { shard, refused, items: 1, what: "a coin" })
+        })?
     }
 }
 

@@ -92,6 +92,19 @@ pub enum NodeError {
         /// Of what.
         what: &'static str,
     },
+    /// A coin's script is longer than what a shard can tell.
+    #[error(
+        "the locking script of the coin is {script_bytes} bytes, {script_bytes_max} are the most that a shard can tell of; \
+         start the node with more --memory"
+    )]
+    ScriptTooLong {
+        /// Value of the coin.
+        value_sat: u64,
+        /// Bytes of the script.
+        script_bytes: u64,
+        /// The most.
+        script_bytes_max: u64,
+    },
     /// An accepted transaction is not in the store.
     #[error("transaction {txid} is in the candidate but the store does not have its bytes")]
     NotStored {

@@ -234,6 +234,67 @@ fn a_block_of_others_spends_what_the_pool_has_and_what_it_never_saw() {
 fn who_loses_to_a_block_goes_with_all_descendants() {
     let (mut rig, blocks) = grown();
     let loser = spend(&[(blocks[0].coinbase, 0), (blocks[1].coinbase, 0)], &[10, 20], 0);
+#[test]
+fn a_coin_is_told_with_a_script_of_nearly_a_megabyte() {
+    let (mut rig, blocks) = grown();
+    let mut wide = spend(&[(blocks[0].coinbase, 0)], &[REWARD - 2_000_000], 0);
+    wide.outputs[0].locking_script = vec![0x51; 900_000];
+    rig.accept(&wide);
+    let coin = OutPoint { txid: wide.txid(), vout: 0 };
+    let told = rig.node.coin(coin).expect("an answer").expect("a coin");
+    assert_eq!((told.locking_script.len(), told.in_pool), (900_000, true));
+    assert!(told.locking_script.iter().all(|byte| *byte == 0x51));
+}
+
+/// As SV Node 1.0.13 with Genesis at the same distance: its pool is empty at both crossings.
+#[test]
+fn the_pool_is_emptied_where_the_next_block_has_other_rules() {
+    let params = ChainParams::builder(Network::Regtest).genesis_height(112).build();
+    let mut rig = Rig::of(params.expect("regtest moves its heights"));
+    let blocks = rig.grow(110, 0);
+    let plain = spend(&[(blocks[0].coinbase, 0)], &[REWARD - 1_000], 0);
+    let child = spend(&[(plain.txid(), 0)], &[REWARD - 2_000], 0);
+    let mut to_hash = spend(&[(blocks[1].coinbase, 0)], &[REWARD - 1_000], 0);
+    to_hash.outputs[0].locking_script = [&[0xa9, 0x14][..], &[7; 20], &[0x87]].concat();
+    let mined = spend(&[(blocks[2].coinbase, 0)], &[REWARD - 1_000], 0);
+    for tx in [&plain, &child, &to_hash, &mined] {
+        rig.accept(tx);
+    }
+    let last = rig.make(std::slice::from_ref(&mined), 1_000, 3);
+    let connected = rig.must_connect(&last);
+    assert_eq!((connected.from_pool, connected.evicted.len()), (1, 3));
+    assert_eq!(rig.candidate(), []);
+    assert_eq!(rig.place(plain.txid()), Place::Unknown);
+    assert_eq!(rig.node.pool().expect("it keeps one").txids(), []);
+    let coin = OutPoint { txid: blocks[0].coinbase, vout: 0 };
+    assert!(rig.node.coin(coin).expect("an answer").is_some(), "its coin is there again");
+    assert_eq!(rig.submit(&to_hash), TxVerdict::Invalid, "no such output from Genesis on");
+    rig.accept(&plain);
+    assert_eq!(rig.candidate(), [plain.txid()]);
+    let genesis = rig.make(&[], 0, 4);
+    assert!(rig.must_connect(&genesis).evicted.is_empty(), "the rules stay");
+    let back = rig.disconnect(&genesis);
+    assert!(back.evicted.is_empty() && rig.candidate() == [plain.txid()]);
+    let back = rig.disconnect(&last);
+    assert_eq!((back.restored.len(), back.evicted.len()), (0, 2));
+    assert_eq!(rig.candidate(), []);
+    rig.accept(&to_hash);
+    rig.accept(&mined);
+    assert_eq!(rig.candidate(), [to_hash.txid(), mined.txid()]);
+    // A block of our own, with all of the pool.
+    let id = rig.node.candidate(Want::Everything).expect("a candidate").id;
+    let leaves = rig.node.leaves(id).expect("pack answers").expect("it is fresh");
+    let own = rig.make(&[to_hash.clone(), mined.clone()], 2_000, 5);
+    let block = BlockToConnect { raw: &own.raw, end: own.end };
+    let late = spend(&[(blocks[3].coinbase, 0)], &[REWARD - 1_000], 0);
+    rig.accept(&late);
+    let connected = rig.node.connect_ours(&block, &leaves).expect("our own");
+    assert_eq!(connected.evicted, [late.txid()]);
+    rig.tell_pool(&own, &[], true);
+    assert_eq!(rig.candidate(), []);
+    rig.accept(&late);
+}
+
     let child = spend(&[(loser.txid(), 0)], &[5], 0);
     let grandchild = spend(&[(child.txid(), 0), (loser.txid(), 1)], &[7], 0);
     let bystander = spend(&[(blocks[2].coinbase, 0)], &[9], 0);

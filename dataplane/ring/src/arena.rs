@@ -92,6 +92,11 @@ impl Arena {
         }
     }
 
+    /// Bytes of the whole arena.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Claims in the arena.
     pub(crate) fn len(&self) -> usize {
         self.claims.len()

@@ -327,6 +327,11 @@ impl Producer {
         self.publish_large(frag, sig, ts_orig).map_err(|_| NotSent::NoCredit(NoCredit))
     }
 
+    /// Bytes of the arena: no frag is larger.
+    pub fn arena_bytes(&self) -> u64 {
+        self.arena.bytes()
+    }
+
     /// Bytes of the arena that are reserved.
     pub fn arena_used_bytes(&self) -> u64 {
         self.arena.used_bytes()

@@ -356,6 +356,17 @@ pub enum AdminReply<'a> {
         /// `None` where there is no unspent coin.
         coin: Option<super::reply::CoinReply<'a>>,
     },
+    /// To `Query` and `QueryMined`: there is such a coin, and its script is longer than any frag of the link.
+    CoinTooLong {
+        /// From the question.
+        token: u64,
+        /// Value of the coin.
+        value_sat: u64,
+        /// Bytes of its locking script.
+        script_bytes: u64,
+        /// The longest that can be told.
+        script_bytes_max: u64,
+    },
     /// To `Totals`.
     Totals {
         /// From the question.
@@ -440,6 +451,11 @@ pub enum AdminReply<'a> {
         /// How far.
         at: ShardEpochs,
     },
+}
+
+impl AdminReply<'_> {
+    /// Bytes of a `Coin` in front of its script; its last four are the length of the script.
+    pub const COIN_HEAD_BYTES: usize = 1 + 8 + 1 + 8 + 4 + 1 + 4;
 }
 
 impl<'a> Item<'a> for Admin<'a> {
@@ -651,6 +667,12 @@ impl<'a> Item<'a> for AdminReply<'a> {
                     w.bytes(c.locking_script);
                 }
             }
+            Self::CoinTooLong { token, value_sat, script_bytes, script_bytes_max } => {
+                w.u8(13);
+                for word in [token, value_sat, script_bytes, script_bytes_max] {
+                    w.u64(*word);
+                }
+            }
             Self::Totals {
                 token,
                 utxos,
@@ -807,6 +829,12 @@ impl<'a> Item<'a> for AdminReply<'a> {
             }
             11 => Self::Pruned { token: r.u64()?, next: r.u64()?, pruned: r.u32()? },
             12 => Self::Epochs { at: get_epochs(&mut r)? },
+            13 => Self::CoinTooLong {
+                token: r.u64()?,
+                value_sat: r.u64()?,
+                script_bytes: r.u64()?,
+                script_bytes_max: r.u64()?,
+            },
             _ => return None,
         };
         Some((item, bytes.len() - r.rest().len()))

@@ -200,9 +200,15 @@ proptest! {
             AdminReply::Done { done: vin, refused: height },
             AdminReply::Coin { token: seq, coin: None },
             AdminReply::Coin { token: seq, coin: Some(coin) },
+            AdminReply::CoinTooLong {
+                token: seq, value_sat: seq ^ 1, script_bytes: seq ^ 2, script_bytes_max: seq ^ 3,
+            },
         ];
         for reply in &replies {
             let bytes = bytes_of(reply);
+            if let AdminReply::Coin { coin: Some(coin), .. } = reply {
+                prop_assert_eq!(bytes.len(), AdminReply::COIN_HEAD_BYTES + coin.locking_script.len());
+            }
             prop_assert_eq!(AdminReply::decode(&bytes), Some((*reply, bytes.len())));
         }
     }
