@@ -114,12 +114,20 @@ impl Bound {
         ];
         let ops =
             Ops { sources, tiles: service.counters.clone(), readiness, stop: service.stop.clone() };
-        let submit_routes =
-            submit::router(service.submit.clone(), service.clone(), policy, submit_counters);
+        let submit_routes = submit::router(
+            service.submit.clone(),
+            service.clone(),
+            policy,
+            config.submit.txs_max,
+            submit_counters,
+        );
         let s = &config.submit;
         let submit_limits = Limits {
             connections_max: s.connections_max,
             head_deadline: s.header_timeout,
+            head_bytes_max: s.header_bytes_max.0 as usize,
+            idle_max: s.idle_timeout,
+            write_deadline: s.write_timeout,
             body_deadline: s.body_timeout,
             body_bytes_max: (s.body_bytes_max.0 as usize).min(share / 4),
             bodies_bytes_max: share / 2,
@@ -130,6 +138,9 @@ impl Bound {
         let ops_limits = Limits {
             connections_max: o.connections_max,
             head_deadline: o.header_timeout,
+            head_bytes_max: o.header_bytes_max.0 as usize,
+            idle_max: o.idle_timeout,
+            write_deadline: o.write_timeout,
             body_deadline: o.body_timeout,
             body_bytes_max: o.body_bytes_max.0 as usize,
             bodies_bytes_max: o.body_bytes_max.0 as usize * 8,

@@ -41,7 +41,7 @@ pub fn main(args: &ConfigArgs) -> ExitCode {
             json!({
                 "key": s.key(), "variable": s.variable(), "flag": format!("--{}", s.flag()),
                 "value": (s.get)(&loaded.config), "default": s.default, "from": origin.to_string(),
-                "form": s.form,
+                "form": s.form(),
             })
         };
         evidence.set("settings", rows.map(row).collect::<Value>());

@@ -274,7 +274,7 @@ impl Reading {
                 let why = format!(
                     "got a TOML {}, expected a string, a number or a boolean: {}",
                     other.type_str(),
-                    SETTINGS[index].form
+                    SETTINGS[index].form()
                 );
                 return self.errors.push(ConfigError::Value { what, why });
             }

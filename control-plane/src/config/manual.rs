@@ -34,7 +34,7 @@ pub fn file() -> String {
             for line in setting.help {
                 text += &["# ", line.trim(), "\n"].concat();
             }
-            text += &["# ", setting.form, "\n"].concat();
+            text += &["# ", &setting.form(), "\n"].concat();
             text += &["#", setting.name, " = ", &toml_value(setting.default), "\n"].concat();
         }
     }
@@ -64,7 +64,8 @@ pub fn page() -> String {
                 default => format!("`{default}`"),
             };
             let (key, variable, flag) = (s.key(), s.variable(), s.flag());
-            text += &format!("| `{key}` | `{variable}` | `--{flag}` | {default} | {} |\n", s.form);
+            text +=
+                &format!("| `{key}` | `{variable}` | `--{flag}` | {default} | {} |\n", s.form());
         }
         text.push('\n');
         for s in rows(section.name) {

@@ -24,6 +24,8 @@ pub struct Setting {
     pub default: &'static str,
     /// What to write.
     pub form: &'static str,
+    /// The least and the most, where there are bounds.
+    pub range: Option<(&'static str, &'static str)>,
     /// Reads a text into a configuration.
     pub set: fn(&mut Config, &str) -> Result<(), String>,
     /// The text of its value.
@@ -52,6 +54,14 @@ impl Setting {
         self.joined("-").replace('_', "-")
     }
 
+    /// What to write, bounds included.
+    pub fn form(&self) -> String {
+        match self.range {
+            Some((least, most)) => format!("{}, {least} to {most}", self.form),
+            None => self.form.to_owned(),
+        }
+    }
+
     fn joined(&self, between: &str) -> String {
         match self.section {
             "node" => self.name.to_owned(),
@@ -69,11 +79,25 @@ pub struct Section {
     pub help: &'static [&'static str],
 }
 
+/// A value between its bounds, or a sentence about them.
+fn between<T: Value + PartialOrd>(value: T, least: &str, most: &str) -> Result<T, String> {
+    let is_in = T::parse(least)? <= value && value <= T::parse(most)?;
+    if is_in { Ok(value) } else { Err(format!("got {}, expected {least} to {most}", value.show())) }
+}
+
+/// The bounds of a row, if it has any.
+const fn range_of(bounds: &[(&'static str, &'static str)]) -> Option<(&'static str, &'static str)> {
+    match bounds {
+        [range, ..] => Some(*range),
+        [] => None,
+    }
+}
+
 macro_rules! settings {
     ($(
         $(#[doc = $about:literal])*
         $section:ident: $Section:ident {
-            $( $(#[doc = $help:literal])* $field:ident: $ty:ty = $default:literal, )*
+            $( $(#[doc = $help:literal])* $field:ident: $ty:ty = $default:literal $(in $least:literal..=$most:literal)?, )*
         }
     )*) => {
         $(
@@ -115,8 +139,11 @@ macro_rules! settings {
                 help: &[$($help),*],
                 default: $default,
                 form: <$ty as Value>::FORM,
+                range: range_of(&[$( ($least, $most) )?]),
                 set: |config, text| {
-                    config.$section.$field = <$ty as Value>::parse(text)?;
+                    let value = <$ty as Value>::parse(text)?;
+                    $( let value = between(value, $least, $most)?; )?
+                    config.$section.$field = value;
                     Ok(())
                 },
                 get: |config| config.$section.$field.show(),
@@ -168,12 +195,20 @@ settings! {
         listen: SocketAddr = "127.0.0.1:8833",
         /// Most bytes of one request's body; more is 413.
         body_bytes_max: Size = "32M",
+        /// Most transactions of one request; more is 413.
+        txs_max: usize = "1024" in "1"..="16384",
         /// Most connections at once; one more is closed at the door.
-        connections_max: usize = "256",
+        connections_max: usize = "256" in "1"..="100000",
+        /// Most bytes of the headers of a request; more is 431.
+        header_bytes_max: Size = "16K" in "8K"..="1M",
         /// How long the headers of a request may take to arrive.
         header_timeout: Duration = "10s",
         /// How long its body may take; then 408.
         body_timeout: Duration = "10s",
+        /// How long a connection may stay open between two requests.
+        idle_timeout: Duration = "60s" in "100ms"..="24h",
+        /// How long a client may leave an answer unread before its connection is cut.
+        write_timeout: Duration = "10s" in "100ms"..="1h",
     }
     /// JSON-RPC as bitcoind and SV Node speak it.
     rpc: RpcSettings {
@@ -189,15 +224,21 @@ settings! {
         /// Most bytes of one request's body; more is 413. Blocks come as hexadecimal text.
         body_bytes_max: Size = "256M",
         /// Most calls of one batch.
-        batch_max: usize = "1024",
+        batch_max: usize = "1024" in "1"..="100000",
         /// Most connections at once; one more is closed at the door.
-        connections_max: usize = "256",
+        connections_max: usize = "256" in "1"..="100000",
         /// Most calls that run at once; more wait.
-        calls_max: usize = "64",
+        calls_max: usize = "64" in "1"..="10000",
+        /// Most bytes of the headers of a request; more is 431.
+        header_bytes_max: Size = "16K" in "8K"..="1M",
         /// How long the headers of a request may take to arrive.
         header_timeout: Duration = "10s",
         /// How long its body may take.
         body_timeout: Duration = "30s",
+        /// How long a connection may stay open between two requests.
+        idle_timeout: Duration = "60s" in "100ms"..="24h",
+        /// How long a client may leave an answer unread before its connection is cut.
+        write_timeout: Duration = "10s" in "100ms"..="1h",
     }
     /// Metrics and health: `/metrics`, `/health`, `/readiness`.
     ops: OpsSettings {
@@ -206,11 +247,17 @@ settings! {
         /// Most bytes of one request's body.
         body_bytes_max: Size = "64K",
         /// Most connections at once; one more is closed at the door.
-        connections_max: usize = "64",
+        connections_max: usize = "64" in "1"..="100000",
+        /// Most bytes of the headers of a request; more is 431.
+        header_bytes_max: Size = "16K" in "8K"..="1M",
         /// How long the headers of a request may take to arrive.
         header_timeout: Duration = "10s",
         /// How long its body may take.
         body_timeout: Duration = "10s",
+        /// How long a connection may stay open between two requests.
+        idle_timeout: Duration = "60s" in "100ms"..="24h",
+        /// How long a client may leave an answer unread before its connection is cut.
+        write_timeout: Duration = "10s" in "100ms"..="1h",
     }
     /// Blocks.
     chain: ChainSettings {
@@ -252,6 +299,27 @@ mod tests {
             let before = names.len();
             names.dedup();
             assert_eq!(names.len(), before);
+        }
+    }
+
+    #[test]
+    fn a_value_outside_of_its_bounds_is_refused_with_them() {
+        let ranges = |setting: &&Setting| setting.range.is_some();
+        assert!(SETTINGS.iter().filter(ranges).count() >= 10);
+        for setting in SETTINGS.iter().filter(ranges) {
+            let (least, most) = setting.range.expect("filtered");
+            let mut config = Config::default();
+            for inside in [least, most, setting.default] {
+                assert_eq!((setting.set)(&mut config, inside), Ok(()), "{setting:?} {inside}");
+            }
+            let kept = config.clone();
+            // Below the least of all of them, and above the most.
+            let beyond = if setting.form.starts_with("DURATION") { "9999h" } else { "999999999" };
+            for outside in ["0", beyond] {
+                let told = (setting.set)(&mut config, outside).expect_err("it is outside");
+                assert!(told.ends_with(&format!("expected {least} to {most}")), "{told}");
+            }
+            assert_eq!(config, kept, "and nothing has changed");
         }
     }
 

@@ -71,6 +71,9 @@ impl RpcListener {
         let limits = Limits {
             connections_max: settings.connections_max,
             head_deadline: settings.header_timeout,
+            head_bytes_max: settings.header_bytes_max.0 as usize,
+            idle_max: settings.idle_timeout,
+            write_deadline: settings.write_timeout,
             body_deadline: settings.body_timeout,
             body_bytes_max: settings.body_bytes_max.0 as usize,
             bodies_bytes_max: (settings.body_bytes_max.0 as usize).saturating_mul(2),

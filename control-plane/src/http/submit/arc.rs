@@ -133,7 +133,7 @@ pub async fn tx(
     let asked = Asked::from(query.as_deref(), &headers);
     let tx = match media_type(&headers).as_str() {
         "application/json" => bodies::json_one(&body),
-        "text/plain" => bodies::hex_lines(&body).and_then(|mut txs| match txs.len() {
+        "text/plain" => bodies::hex_lines(&body, api.txs_max).and_then(|mut txs| match txs.len() {
             1 => Ok(txs.remove(0)),
             n => Err(BadBody::NotHex { line: 2, what: format!("{n} lines, expected one") }),
         }),
@@ -163,9 +163,9 @@ pub async fn txs(
 ) -> Response {
     let asked = Asked::from(query.as_deref(), &headers);
     let txs = match media_type(&headers).as_str() {
-        "application/json" => bodies::json_many(&body),
-        "text/plain" => bodies::hex_lines(&body),
-        _ => bodies::concatenated(&body),
+        "application/json" => bodies::json_many(&body, api.txs_max),
+        "text/plain" => bodies::hex_lines(&body, api.txs_max),
+        _ => bodies::concatenated(&body, api.txs_max),
     };
     match judge(&api, txs, asked).await {
         Ok(answers) => json(StatusCode::OK, &answers),

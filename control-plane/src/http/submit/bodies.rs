@@ -10,7 +10,7 @@ use consensus::tx::{Limits, TxLayout, parse_prefix};
 use consensus::wire::ParseError;
 use serde::Deserialize;
 
-/// Transactions of one request. Source: Teranode `services/propagation/Server.go` `maxTransactionsPerRequest`.
+/// Transactions of one request, unless `submit.txs_max` says otherwise. Source: Teranode `services/propagation/Server.go` `maxTransactionsPerRequest`.
 pub const TXS_MAX: usize = 1_024;
 
 /// First bytes of BEEF (BRC-62) and of its second version (BRC-96), and of atomic BEEF (BRC-95).
@@ -34,8 +34,11 @@ pub enum BadBody {
         error: ParseError,
     },
     /// Too many.
-    #[error("the body has more than {TXS_MAX} transactions; send it in parts")]
-    TooMany,
+    #[error("the body has more than {txs_max} transactions; send it in parts")]
+    TooMany {
+        /// The most.
+        txs_max: usize,
+    },
     /// No hex.
     #[error("line {line} of the body is not hex: {what}")]
     NotHex {
@@ -68,7 +71,7 @@ impl BadBody {
         match self {
             Self::Empty => SubmitHttpCount::Empty,
             Self::Malformed { .. } => SubmitHttpCount::Malformed,
-            Self::TooMany => SubmitHttpCount::TooMany,
+            Self::TooMany { .. } => SubmitHttpCount::TooMany,
             Self::NotHex { .. } => SubmitHttpCount::NotHex,
             Self::NotJson { .. } => SubmitHttpCount::NotJson,
             Self::Beef { .. } => SubmitHttpCount::Beef,
@@ -94,7 +97,7 @@ pub fn one(body: &Bytes) -> Result<Bytes, BadBody> {
 }
 
 /// Transactions back to back.
-pub fn concatenated(body: &Bytes) -> Result<Vec<Bytes>, BadBody> {
+pub fn concatenated(body: &Bytes, txs_max: usize) -> Result<Vec<Bytes>, BadBody> {
     if body.is_empty() {
         return Err(BadBody::Empty);
     }
@@ -102,8 +105,8 @@ pub fn concatenated(body: &Bytes) -> Result<Vec<Bytes>, BadBody> {
     let mut layout = TxLayout::new();
     let mut at = 0;
     while at < body.len() {
-        if txs.len() == TXS_MAX {
-            return Err(BadBody::TooMany);
+        if txs.len() == txs_max {
+            return Err(BadBody::TooMany { txs_max });
         }
         let rest = &body[at..];
         let malformed = |error| match is_beef(rest) {
@@ -119,15 +122,15 @@ pub fn concatenated(body: &Bytes) -> Result<Vec<Bytes>, BadBody> {
 }
 
 /// Hex, one transaction a line; blank lines do not count.
-pub fn hex_lines(body: &[u8]) -> Result<Vec<Bytes>, BadBody> {
+pub fn hex_lines(body: &[u8], txs_max: usize) -> Result<Vec<Bytes>, BadBody> {
     let mut txs = Vec::new();
     for (line, text) in body.split(|b| *b == b'\n').enumerate() {
         let text = text.trim_ascii();
         if text.is_empty() {
             continue;
         }
-        if txs.len() == TXS_MAX {
-            return Err(BadBody::TooMany);
+        if txs.len() == txs_max {
+            return Err(BadBody::TooMany { txs_max });
         }
         txs.push(hex(line + 1, txs.len(), text)?);
     }
@@ -146,7 +149,7 @@ pub fn json_one(body: &[u8]) -> Result<Bytes, BadBody> {
 }
 
 /// `[{"rawTx": "..."}, ...]`.
-pub fn json_many(body: &[u8]) -> Result<Vec<Bytes>, BadBody> {
+pub fn json_many(body: &[u8], txs_max: usize) -> Result<Vec<Bytes>, BadBody> {
     const EXPECTED: &str = r#"[{"rawTx": "hex"}, ...]"#;
     if body.is_empty() {
         return Err(BadBody::Empty);
@@ -156,8 +159,8 @@ pub fn json_many(body: &[u8]) -> Result<Vec<Bytes>, BadBody> {
     if requests.is_empty() {
         return Err(BadBody::Empty);
     }
-    if requests.len() > TXS_MAX {
-        return Err(BadBody::TooMany);
+    if requests.len() > txs_max {
+        return Err(BadBody::TooMany { txs_max });
     }
     requests.iter().enumerate().map(|(i, request)| json_hex(i, request)).collect()
 }
@@ -191,12 +194,14 @@ fn refuse_beef(index: usize, tx: &[u8]) -> Result<(), BadBody> {
 /// # Panics
 /// If a transaction is lost or made up, or two ways of writing the same transactions are read differently.
 pub fn examine(body: &Bytes) {
-    for json in [json_one(body).map(|tx| vec![tx]), json_many(body), hex_lines(body)] {
+    for json in
+        [json_one(body).map(|tx| vec![tx]), json_many(body, TXS_MAX), hex_lines(body, TXS_MAX)]
+    {
         let told = json.map(|txs| txs.len()).map_err(|bad| bad.to_string().len());
         assert!(told.map_or_else(|text| text > 0, |txs| (1..=TXS_MAX).contains(&txs)));
     }
     assert!(one(body).is_ok_and(|tx| tx == *body) || body.is_empty() || is_beef(body));
-    let Ok(txs) = concatenated(body) else { return };
+    let Ok(txs) = concatenated(body, TXS_MAX) else { return };
     assert_eq!(txs.concat(), body.to_vec());
     for tx in &txs {
         let mut layout = TxLayout::new();
@@ -205,9 +210,9 @@ pub fn examine(body: &Bytes) {
         assert!(whole.is_ok_and(|view| view.bytes().len() == tx.len()));
     }
     let lines: Vec<String> = txs.iter().map(hex::encode).collect();
-    assert_eq!(hex_lines(lines.join("\n").as_bytes()).as_ref(), Ok(&txs));
+    assert_eq!(hex_lines(lines.join("\n").as_bytes(), TXS_MAX).as_ref(), Ok(&txs));
     let json: Vec<String> = lines.iter().map(|hex| format!(r#"{{"rawTx":"{hex}"}}"#)).collect();
-    assert_eq!(json_many(format!("[{}]", json.join(",")).as_bytes()).as_ref(), Ok(&txs));
+    assert_eq!(json_many(format!("[{}]", json.join(",")).as_bytes(), TXS_MAX).as_ref(), Ok(&txs));
     assert_eq!(json_one(json[0].as_bytes()).as_ref(), Ok(&txs[0]));
 }
 
@@ -239,13 +244,16 @@ mod tests {
     fn both_formats_are_cut_apart_where_they_end() {
         let parts = [tx(3, 1, false), tx(100, 25, true), tx(0, 0, false)];
         let body = Bytes::from(parts.concat());
-        let txs = concatenated(&body).unwrap();
+        let txs = concatenated(&body, TXS_MAX).unwrap();
         assert_eq!(txs.iter().map(|t| t.to_vec()).collect::<Vec<_>>(), parts);
         let lines = parts.iter().map(hex::encode).collect::<Vec<_>>().join("\n");
-        assert_eq!(hex_lines(format!("{lines}\r\n\n").as_bytes()).unwrap(), txs);
+        assert_eq!(hex_lines(format!("{lines}\r\n\n").as_bytes(), TXS_MAX).unwrap(), txs);
         let json: Vec<_> =
             parts.iter().map(|t| serde_json::json!({ "rawTx": hex::encode(t) })).collect();
-        assert_eq!(json_many(serde_json::to_string(&json).unwrap().as_bytes()).unwrap(), txs);
+        assert_eq!(
+            json_many(serde_json::to_string(&json).unwrap().as_bytes(), TXS_MAX).unwrap(),
+            txs
+        );
         assert_eq!(json_one(json[1].to_string().as_bytes()).unwrap(), txs[1]);
         assert_eq!(one(&body).unwrap(), body);
     }
@@ -255,47 +263,56 @@ mod tests {
         let good = tx(3, 1, false);
         let mut cut = good.clone();
         cut.extend_from_slice(&good[..20]);
-        let error = concatenated(&Bytes::from(cut)).unwrap_err();
+        let error = concatenated(&Bytes::from(cut), TXS_MAX).unwrap_err();
         assert!(matches!(error, BadBody::Malformed { index: 1, at, .. } if at == good.len()));
         let mut loose = good.clone();
         loose[41..42].copy_from_slice(&[0xfd]); // the unlocking script's length in a longer form
-        let error = concatenated(&Bytes::from(loose)).unwrap_err();
+        let error = concatenated(&Bytes::from(loose), TXS_MAX).unwrap_err();
         assert_eq!(error.count(), SubmitHttpCount::Malformed);
         let mut trailing = good.clone();
         trailing.push(0);
-        let error = concatenated(&Bytes::from(trailing)).unwrap_err();
+        let error = concatenated(&Bytes::from(trailing), TXS_MAX).unwrap_err();
         assert!(error.to_string().starts_with("transaction 1 of the body, at byte "), "{error}");
         let huge = [1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
-        let error = concatenated(&Bytes::from(huge.to_vec())).unwrap_err();
+        let error = concatenated(&Bytes::from(huge.to_vec()), TXS_MAX).unwrap_err();
         assert!(matches!(error, BadBody::Malformed { index: 0, at: 0, .. }), "{error}");
-        assert_eq!(hex_lines(b"01020").unwrap_err().count(), SubmitHttpCount::NotHex);
+        assert_eq!(hex_lines(b"01020", TXS_MAX).unwrap_err().count(), SubmitHttpCount::NotHex);
         assert_eq!(
-            hex_lines(b"00\nxy").unwrap_err().to_string().split(':').next(),
+            hex_lines(b"00\nxy", TXS_MAX).unwrap_err().to_string().split(':').next(),
             Some("line 2 of the body is not hex")
         );
-        assert_eq!(hex_lines(b" \n \n"), Err(BadBody::Empty));
-        assert_eq!(concatenated(&Bytes::new()), Err(BadBody::Empty));
+        assert_eq!(hex_lines(b" \n \n", TXS_MAX), Err(BadBody::Empty));
+        assert_eq!(concatenated(&Bytes::new(), TXS_MAX), Err(BadBody::Empty));
         assert_eq!(json_one(b"{}").unwrap_err().count(), SubmitHttpCount::NotJson);
         assert_eq!(json_one(b"[]").unwrap_err().count(), SubmitHttpCount::NotJson);
-        assert_eq!(json_many(b"[]"), Err(BadBody::Empty));
+        assert_eq!(json_many(b"[]", TXS_MAX), Err(BadBody::Empty));
         let deep = "[".repeat(100_000);
-        assert_eq!(json_many(deep.as_bytes()).unwrap_err().count(), SubmitHttpCount::NotJson);
+        assert_eq!(
+            json_many(deep.as_bytes(), TXS_MAX).unwrap_err().count(),
+            SubmitHttpCount::NotJson
+        );
         assert_eq!(json_one(deep.as_bytes()).unwrap_err().count(), SubmitHttpCount::NotJson);
-        let beef = hex_lines(b"0100beef01fe636d0c0007").unwrap_err();
+        let beef = hex_lines(b"0100beef01fe636d0c0007", TXS_MAX).unwrap_err();
         assert_eq!(beef, BadBody::Beef { index: 0 });
     }
 
     #[test]
-    fn a_thousand_and_twenty_four_fit_and_one_more_does_not() {
+    fn as_many_fit_as_the_setting_says_and_one_more_does_not() {
+        assert_eq!(crate::config::Config::default().submit.txs_max, TXS_MAX);
         let good = tx(0, 1, false);
-        let full = Bytes::from(good.repeat(TXS_MAX));
-        assert_eq!(concatenated(&full).map(|t| t.len()), Ok(TXS_MAX));
-        let over = Bytes::from(good.repeat(TXS_MAX + 1));
-        assert_eq!(concatenated(&over), Err(BadBody::TooMany));
-        let lines = format!("{}\n", hex::encode(&good)).repeat(TXS_MAX + 1);
-        assert_eq!(hex_lines(lines.as_bytes()), Err(BadBody::TooMany));
-        let json = format!("[{}]", vec![r#"{"rawTx":"00"}"#; TXS_MAX + 1].join(","));
-        assert_eq!(json_many(json.as_bytes()), Err(BadBody::TooMany));
+        for txs_max in [1, 7, TXS_MAX] {
+            let many = Err(BadBody::TooMany { txs_max });
+            let full = Bytes::from(good.repeat(txs_max));
+            assert_eq!(concatenated(&full, txs_max).map(|t| t.len()), Ok(txs_max));
+            let over = Bytes::from(good.repeat(txs_max + 1));
+            assert_eq!(concatenated(&over, txs_max), many);
+            let lines = format!("{}\n", hex::encode(&good)).repeat(txs_max + 1);
+            assert_eq!(hex_lines(lines.as_bytes(), txs_max), many);
+            let json = format!("[{}]", vec![r#"{"rawTx":"00"}"#; txs_max + 1].join(","));
+            assert_eq!(json_many(json.as_bytes(), txs_max), many);
+        }
+        let told = BadBody::TooMany { txs_max: 7 }.to_string();
+        assert_eq!(told, "the body has more than 7 transactions; send it in parts");
     }
 
     #[test]

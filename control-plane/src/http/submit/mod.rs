@@ -59,6 +59,8 @@ struct Api {
     submit: Submit,
     find: Box<dyn Find>,
     policy: StatedPolicy,
+    /// Most transactions of one request.
+    txs_max: usize,
     counters: Arc<SubmitHttpCounters>,
     recent: Recent,
     lookups: Semaphore,
@@ -69,16 +71,17 @@ const LOOKUPS_MAX: usize = 4;
 
 type Shared = Arc<Api>;
 
-/// The routes. `find` answers where a transaction is.
+/// The routes. `find` answers where a transaction is; a request has at most `txs_max` transactions.
 pub fn router(
     submit: Submit,
     find: impl Find + 'static,
     policy: StatedPolicy,
+    txs_max: usize,
     counters: Arc<SubmitHttpCounters>,
 ) -> Router {
     let (find, recent) = (Box::new(find), Recent::default());
     let lookups = Semaphore::new(LOOKUPS_MAX);
-    let api = Api { submit, find, policy, counters, recent, lookups };
+    let api = Api { submit, find, policy, txs_max, counters, recent, lookups };
     Router::new()
         .route("/tx", post(teranode::tx))
         .route("/txs", post(teranode::txs))

@@ -41,7 +41,7 @@ pub async fn tx(
     body: Bytes,
 ) -> Response {
     let txs = if media_type(&headers) == "text/plain" {
-        bodies::hex_lines(&body).and_then(|txs| match txs.len() {
+        bodies::hex_lines(&body, api.txs_max).and_then(|txs| match txs.len() {
             1 => Ok(txs),
             n => Err(BadBody::NotHex { line: 2, what: format!("{n} lines, where /tx takes one") }),
         })
@@ -59,9 +59,9 @@ pub async fn txs(
     body: Bytes,
 ) -> Response {
     let txs = if media_type(&headers) == "text/plain" {
-        bodies::hex_lines(&body)
+        bodies::hex_lines(&body, api.txs_max)
     } else {
-        bodies::concatenated(&body)
+        bodies::concatenated(&body, api.txs_max)
     };
     answer(&api, query.as_deref(), &headers, txs).await
 }
@@ -92,7 +92,7 @@ async fn answer(
         Err(bad) => {
             api.counters.bad(&bad);
             let status = match bad {
-                BadBody::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
+                BadBody::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
                 _ => StatusCode::BAD_REQUEST,
             };
             return refuse(status, &bad.to_string());

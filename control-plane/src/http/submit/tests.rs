@@ -34,7 +34,8 @@ fn desk(workload: Workload, txs: usize, inject: Inject) -> Desk {
     let counters = Arc::new(SubmitHttpCounters::default());
     let told = Told::default();
     let policy = StatedPolicy::from(&dataplane::validate::Policy::default());
-    let router = router(rig.submit.clone(), told.clone(), policy, Arc::clone(&counters));
+    let router =
+        router(rig.submit.clone(), told.clone(), policy, bodies::TXS_MAX, Arc::clone(&counters));
     Desk { rig, router, counters, told }
 }
 
