@@ -24,7 +24,7 @@ mod template;
 
 pub use block::{
     BlockChecker, BlockReject, BlockSummary, check_coinbase_amount, coinbase_height_script,
-    read_coinbase_height,
+    late_parent, read_coinbase_height,
 };
 pub use context_free::{
     MONEY_MAX_SAT, TX_BYTES_MAX, TX_BYTES_MAX_BEFORE_GENESIS, TxLimits, check_coinbase,

@@ -111,10 +111,7 @@ impl<'a> Walk<'a> {
         let mut layout = TxLayout::new();
         self.txs.iter().enumerate().skip(1).find_map(|(i, bytes)| {
             let tx = parse(bytes, &mut layout).expect("it was parsed before");
-            let late = tx.inputs().position(|input| {
-                self.places.get(&input.prev.txid).is_some_and(|&at| at as usize >= i)
-            });
-            late.map(|vin| (i, vin as u32))
+            rules::late_parent(tx, i, |txid| self.places.get(txid).copied()).map(|vin| (i, vin))
         })
     }
 }

@@ -82,6 +82,45 @@ fn what_is_wrong_with_a_block_is_named_as_sv_node_names_it() {
     assert_eq!(bed.tip(), tip.hash);
 }
 
+/// The answers of SV Node 1.0.13 to the same blocks.
+#[test]
+fn a_child_before_its_parent_is_a_missing_coin_on_the_tip_and_an_order_far_below_it() {
+    let dir = directory();
+    let mut bed = Bed::open(dir.path()).expect("a new chain");
+    let mut trunk = vec![genesis()];
+    trunk.extend(branch(&genesis(), 110, 1));
+    bed.submit_all(&trunk[1..]);
+    let reward = 5_000_000_000;
+    let parent = spend(first_output(trunk[1].coinbase), reward, 100);
+    let child = spend(first_output(parent.txid()), reward - 100, 50);
+    let wrong = |salt| Like {
+        txs: vec![child.clone(), parent.clone()],
+        fees_sat: 150,
+        salt,
+        ..Like::default()
+    };
+    let right = Like { txs: vec![parent.clone(), child.clone()], ..wrong(7) };
+    let at = |depth: usize| &trunk[109 - depth];
+    assert_eq!(bed.text(&block(&trunk[110], &wrong(2))), "bad-txns-inputs-missingorspent");
+    assert_eq!(bed.text(&block(at(99), &wrong(3))), "inconclusive");
+    let deep = block(at(100), &wrong(4));
+    let BlockOutcome::Rejected { reason, detail } = bed.submit(&deep) else {
+        panic!("a block in the wrong order is refused")
+    };
+    assert_eq!(reason, "bad-blk-ttor");
+    assert_eq!(detail, format!("transaction 1 {}", child.txid()));
+    assert_eq!(bed.text(&deep), "duplicate-invalid", "its header was right");
+    let mut late = spend(first_output(trunk[2].coinbase), reward, 0);
+    (late.lock_time, late.inputs[0].sequence) = (1_000, 0);
+    let mut both = wrong(5);
+    both.txs.insert(0, late);
+    assert_eq!(bed.text(&block(at(105), &both)), "bad-blk-ttor", "before what is not final");
+    both.txs[0].outputs[0].value_sat = -1;
+    assert_eq!(bed.text(&block(at(105), &both)), "bad-txns-vout-negative", "but after this");
+    assert_eq!(bed.text(&block(at(100), &right)), "inconclusive");
+    assert_eq!(bed.tip(), trunk[110].hash);
+}
+
 #[test]
 fn a_branch_of_twelve_takes_the_tip_and_gives_transactions_back_in_front() {
     let dir = directory();

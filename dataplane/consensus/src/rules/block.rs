@@ -45,7 +45,8 @@ pub enum BlockReject {
     CoinbaseAmount = 8,
     /// A transaction repeats one whose outputs are unspent.
     Bip30 = 9,
-    /// A transaction spends one that stands later in the block.
+    /// A transaction spends one that stands later in the block. The name is for blocks far below the tip, which are stored and not
+    /// connected; on the tip the coin is not there yet: `bad-txns-inputs-missingorspent`.
     Order = 10,
 }
 
@@ -224,6 +225,17 @@ impl BlockChecker {
         }
         Ok(BlockSummary { block_bytes, tx_count, merkle_root: tree.root, sigops: self.sigops })
     }
+}
+
+/// The first input that spends a transaction which stands at `index` of its block, where this one stands, or later; `place` tells where
+/// the block has a transaction, if it has it.
+pub fn late_parent(
+    view: TxView<'_>,
+    index: usize,
+    place: impl Fn(&TxId) -> Option<u32>,
+) -> Option<u32> {
+    let is_late = |txid| place(&txid).is_some_and(|at| at as usize >= index);
+    view.inputs().position(|input| is_late(input.prev.txid)).map(|vin| vin as u32)
 }
 
 /// Checks what the coinbase pays. `fees_sat` is the sum over the block's other transactions.
