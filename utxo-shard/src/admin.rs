@@ -35,6 +35,7 @@ impl Shard {
         if self.build.is_some() || (self.log.is_on() && !self.log_admits_order(order)) {
             return AdminOutcome::Again;
         }
+        self.table.draw_on_reserve(!ctx.is_pool());
         let done = match *order {
             Admin::Import { outpoint, value_sat, height, coinbase, locking_script } => {
                 self.import(&outpoint, value_sat, height, coinbase, locking_script)
@@ -137,7 +138,6 @@ impl Shard {
         AdminOutcome::Refused
     }
 
-
     /// The answer to a question about a coin; `None` to every other order.
     pub(crate) fn coin_answer<'a>(
         &'a self,
@@ -156,6 +156,7 @@ impl Shard {
         });
         Some(AdminReply::Coin { token, coin })
     }
+
     /// Lets nobody take a coin until it is unlocked again (Teranode's `TX_LOCKED`); false if it is spent, held, or not there.
     pub fn lock(&mut self, outpoint: &OutPoint, locked: bool) -> bool {
         self.mark(outpoint, out::LOCKED, locked)

@@ -40,6 +40,8 @@ pub(crate) struct Build {
     ticket: Ticket,
     genesis: bool,
     extra_flags: u8,
+    /// Its memory may come from the reserve.
+    for_block: bool,
     raw: Handle,
     raw_len: usize,
     walk: OutputWalk,
@@ -87,6 +89,9 @@ impl Shard {
         extra_flags: u8,
     ) -> Built {
         let anchored = self.table.find(txid).is_some();
+        if extra_flags & flag::COINBASE != 0 {
+            self.table.draw_on_reserve(true);
+        }
         // However many pool transactions are on their way, a block's coinbase is not one of them.
         let crowded = self.totals.announced >= self.announced_max;
         if (crowded && extra_flags & flag::COINBASE == 0)
@@ -103,6 +108,7 @@ impl Shard {
             ticket,
             genesis: self.params.era(ctx.height) != Era::PreGenesis,
             extra_flags,
+            for_block: self.table.draws_on_reserve(),
             raw,
             raw_len: tx.len(),
             walk,
@@ -119,6 +125,7 @@ impl Shard {
     /// One piece of the creation under way.
     pub(crate) fn build_step(&mut self) -> Built {
         let Some(mut build) = self.build.take() else { return Built::Ready };
+        self.table.draw_on_reserve(build.for_block);
         let mut items_left = OUTPUTS_PER_STEP;
         match build.advance(&mut self.table, &mut items_left) {
             Piece::More => {

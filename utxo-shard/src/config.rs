@@ -25,6 +25,14 @@ pub const COINBASE_MATURITY_BLOCKS: u32 = 100;
 /// Publish positions one decision names: one a shard.
 pub const PARENTS_MAX: usize = 256;
 
+/// The reserve: of what a shard has, one part in so many is kept for blocks (their coinbases, transactions and claims), so that a shard
+/// which the pool has filled can go on with the chain, and a full node can mine itself empty.
+pub const RESERVE_SHARE: usize = 64;
+/// Most transactions of the reserve.
+pub const RESERVE_TRANSACTIONS_MAX: usize = 1_000;
+/// Most bytes of the reserve.
+pub const RESERVE_BYTES_MAX: usize = 16 << 20;
+
 /// Rule sets whose verification a shard remembers; what was verified under a further one is verified again for a block.
 pub const RULE_SETS_MAX: usize = 64;
 

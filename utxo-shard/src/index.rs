@@ -13,6 +13,7 @@
 //!
 //! Cost: one cache line a probe, plus the directory (four bytes a segment, in L1 or L2), plus the record's line.
 
+use crate::config::{RESERVE_SHARE, RESERVE_TRANSACTIONS_MAX};
 use crate::journal::Bytes;
 use crate::memory::{LINE_BYTES, Memory};
 use crate::slab::{Handle, NONE};
@@ -52,6 +53,8 @@ pub(crate) struct Index {
     tight: u32,
     len: usize,
     max: usize,
+    /// Entries that may be held: all, or all but the reserve.
+    len_max: usize,
     splits: u64,
     /// Cache lines the costliest insert so far has moved.
     longest_lines: u64,
@@ -128,6 +131,7 @@ impl Index {
             tight: 0,
             len: 0,
             max,
+            len_max: max,
             splits: 0,
             longest_lines: 0,
             scratch: Vec::with_capacity(SLOTS),
@@ -139,9 +143,16 @@ impl Index {
         self.len
     }
 
+    /// Whether what is inserted from here on may come from the reserve.
+    #[inline]
+    pub fn draw_on_reserve(&mut self, may: bool) {
+        let reserve = (self.max / RESERVE_SHARE).min(RESERVE_TRANSACTIONS_MAX);
+        self.len_max = if may { self.max } else { self.max - reserve };
+    }
+
     /// True when nothing can be inserted.
     pub fn is_full(&self) -> bool {
-        self.len == self.max || self.tight > 0
+        self.len >= self.len_max || self.tight > 0
     }
 
     /// Number of places, for a walk. It grows; entries that move at a split go to places behind the old end.

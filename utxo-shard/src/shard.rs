@@ -139,6 +139,8 @@ pub struct Totals {
     pub slab_used_bytes: u64,
     /// Bytes of the slab.
     pub slab_bytes: u64,
+    /// Bytes of the slab's reserve in use: what blocks took that the pool may not.
+    pub reserve_used_bytes: u64,
     /// Bytes of slab and index that were ever touched.
     pub resident_bytes: u64,
     /// Segments of the index split since the start.
@@ -288,6 +290,7 @@ impl Shard {
             waiting: u64::from(self.waits.used()),
             slab_used_bytes: self.table.slab.used_bytes(),
             slab_bytes: self.table.slab.capacity_bytes(),
+            reserve_used_bytes: self.table.slab.reserve_used_bytes(),
             index_splits: self.table.index.splits(),
             longest_lines: self.table.index.longest_lines().max(self.table.slab.longest_lines()),
             longest_lines_max: self.table.index.insert_lines_max().max(Slab::alloc_lines_max()),
@@ -338,6 +341,7 @@ impl Shard {
         if self.build.is_some() {
             self.build_step();
         } else {
+            self.table.draw_on_reserve(false);
             self.hand_on_ripe();
             self.table.dig(1);
         }
@@ -355,6 +359,7 @@ impl Shard {
         if self.build.is_some() || (self.log.is_on() && !self.log_admits(ctx, request)) {
             return Progress::Again;
         }
+        self.table.draw_on_reserve(!ctx.is_pool());
         match *request {
             Request::Announce { ticket, txid, tx } => self.announce(from, ctx, ticket, &txid, tx),
             Request::Seen { ticket, txid } => {

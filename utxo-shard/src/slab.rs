@@ -15,6 +15,7 @@
 //!              | next | prev | units |  ... | units
 //! ```
 
+use crate::config::{RESERVE_BYTES_MAX, RESERVE_SHARE};
 use crate::journal::Bytes;
 use crate::memory::{Memory, PAGE_BYTES};
 
@@ -150,6 +151,8 @@ pub(crate) struct Slab {
     pub memory: Memory,
     /// Units in the region.
     units: usize,
+    /// Units that may be in use: all, or all but the reserve.
+    units_max: usize,
     roots: SlabRoots,
     begins: Bits,
     ends: Bits,
@@ -169,6 +172,7 @@ impl Slab {
         Self {
             memory: Memory::new(units * UNIT_BYTES),
             units,
+            units_max: units,
             roots: SlabRoots {
                 fresh: FIRST_UNIT,
                 fresh_max: FIRST_UNIT,
@@ -204,10 +208,34 @@ impl Slab {
         self.memory.populate()
     }
 
+    /// Whether what is asked for from here on may come from the reserve.
+    #[inline]
+    pub fn draw_on_reserve(&mut self, may: bool) {
+        self.units_max = if may { self.units } else { self.units - self.reserve_units() };
+    }
+
+    /// Whether it may.
+    pub fn draws_on_reserve(&self) -> bool {
+        self.units_max == self.units
+    }
+
+    fn reserve_units(&self) -> usize {
+        (self.units / RESERVE_SHARE).min(RESERVE_BYTES_MAX / UNIT_BYTES)
+    }
+
+    /// Bytes of the reserve that are in use.
+    pub fn reserve_used_bytes(&self) -> u64 {
+        let common = self.units - self.reserve_units();
+        (self.roots.used_units.saturating_sub(common) * UNIT_BYTES) as u64
+    }
+
     /// A block of at least `bytes`, with whatever it held before; `None` when there is none.
     #[inline]
     pub fn alloc(&mut self, bytes: usize) -> Option<Handle> {
         let units = units_of(bytes);
+        if self.roots.used_units + units > self.units_max {
+            return None;
+        }
         if units <= FINE_BINS && self.roots.hot[units - 1] != NONE {
             let handle = self.roots.hot[units - 1];
             self.roots.hot[units - 1] = self.u32(handle, 0);
@@ -231,7 +259,7 @@ impl Slab {
     }
 
     fn take_fresh(&mut self, units: usize) -> Option<Handle> {
-        if self.roots.fresh + units > self.units {
+        if self.roots.fresh + units > self.units_max {
             return None;
         }
         let handle = self.roots.fresh as Handle;

@@ -678,6 +678,68 @@ fn a_full_shard_recovers_when_spent_records_are_pruned() {
 }
 
 #[test]
+fn a_shard_that_the_pool_has_filled_goes_on_with_blocks_from_its_reserve() {
+    // Full of bytes, and full of transactions.
+    for (slab_bytes, transactions_max) in [(1 << 18, 4096), (8 << 20, 256)] {
+        let cfg = crate::ShardConfig { transactions_max, slab_bytes, ..config(0, 1) };
+        let mut w = World { shard: crate::Shard::new(&cfg), out: Memory::default(), ctx: POOL };
+        for n in [1, 2] {
+            w.import(at(n, 0), 50);
+        }
+        let mut coin = at(1, 0);
+        let mut n = 0;
+        loop {
+            n += 1;
+            let next = tx(&[coin], &[50], n);
+            w.commit(0, ticket(1, n), &next);
+            if w.out.one() == Said::Refused {
+                break;
+            }
+            coin = OutPoint { txid: next.txid(), vout: 0 };
+        }
+        assert!(n > 200, "{n}");
+        let import = |w: &mut World, n| {
+            w.admin(Admin::Import {
+                outpoint: at(n, 0),
+                value_sat: 1,
+                height: 10,
+                coinbase: false,
+                locking_script: &p2pkh(1),
+            })
+        };
+        // What has no room for a transaction may have some for a coin.
+        assert!((10..200).any(|n| import(&mut w, n) == AdminOutcome::Refused));
+        let refused = |w: &mut World| {
+            w.ctx = POOL;
+            assert_eq!(import(w, 200), AdminOutcome::Refused, "the reserve is not for this");
+            w.commit(0, ticket(1, 9_000), &tx(&[coin], &[50], 9_000));
+            let said = w.out.one();
+            let is_full = matches!(said, Said::Refused | Said::Input(Overloaded));
+            assert!(is_full, "nor for the pool: {said:?}");
+        };
+        refused(&mut w);
+        assert_eq!(w.shard.totals().reserve_used_bytes, 0);
+        w.ctx = block(3, 502);
+        let theirs = tx(&[at(2, 0)], &[20, 30], 1);
+        w.commit(0, ticket(2, 1), &theirs);
+        assert_eq!(w.out.one(), Said::Decided { publish_seq: u64::from(n) });
+        let mut coinbases = 0;
+        loop {
+            let coinbase = tx(&[OutPoint::NULL], &[50], coinbases);
+            let order = Admin::Coinbase { txid: coinbase.txid(), tx: &coinbase.to_bytes() };
+            if w.admin(order) == AdminOutcome::Refused {
+                break;
+            }
+            coinbases += 1;
+            refused(&mut w);
+            w.ctx = block(3 + coinbases, 502 + coinbases);
+        }
+        assert!((3..100).contains(&coinbases), "{coinbases} coinbases of the reserve");
+        w.shard.check();
+    }
+}
+
+#[test]
 fn imports_of_one_transaction_come_one_by_one_in_any_order() {
     let mut w = World::new();
     w.ask(0, Request::Watch { ticket: ticket(1, 1), outpoint: at(1, 0) });

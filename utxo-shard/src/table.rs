@@ -191,6 +191,18 @@ impl Table {
         table
     }
 
+    /// Whether what is asked for from here on may come from the reserve, which is kept for blocks.
+    #[inline]
+    pub fn draw_on_reserve(&mut self, may: bool) {
+        self.slab.draw_on_reserve(may);
+        self.index.draw_on_reserve(may);
+    }
+
+    /// Whether it may.
+    pub fn draws_on_reserve(&self) -> bool {
+        self.slab.draws_on_reserve()
+    }
+
     #[inline]
     fn hash(&self, txid: &TxId) -> u32 {
         let memo = &self.memo[usize::from(txid.0[0]) % MEMO_IDS];

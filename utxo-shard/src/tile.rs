@@ -27,8 +27,8 @@ use dataplane::msg::reply::CoinReply;
 use dataplane::msg::{BatchHeader, BatchReader, BatchWriter, Context};
 use dataplane::tile::{Busy, Filter, Frag, House, In, Out, Outs, Seq, Sig, Tile};
 use dataplane::topo::Wiring;
-
 use ring::Refused;
+
 /// Wake-ups sent to one coordinator in one turn.
 pub const WAKES_PER_TURN: u32 = 32;
 /// Credits a reply link must have before wake-ups use it: answers come first.
@@ -109,6 +109,8 @@ dataplane::counters! {
         SlabUsedBytes = gauge "slab_used_bytes",
         /// Bytes of the slab.
         SlabBytes = gauge "slab_bytes",
+        /// Bytes of the slab that are kept for blocks and in use.
+        BlockReserveUsedBytes = gauge "block_reserve_used_bytes",
         /// Bytes of the journal.
         JournalBytes = gauge "journal_bytes",
         /// Segments of the journal.
@@ -632,6 +634,7 @@ impl Tile for ShardTile {
             (ShardCount::Epoch, self.shard.epoch().number),
             (ShardCount::SlabUsedBytes, t.slab_used_bytes),
             (ShardCount::SlabBytes, t.slab_bytes),
+            (ShardCount::BlockReserveUsedBytes, t.reserve_used_bytes),
         ] {
             house.set(counter, value);
         }
