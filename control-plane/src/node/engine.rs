@@ -43,6 +43,19 @@ impl NodeLines<'_> {
         self.pool.cloned().ok_or(NodeError::NotStored { txid })
     }
 
+    /// What `look` finds in the pool once the store has read all that shards published up to `drained`; nothing where there is no pool.
+    fn read_up_to(
+        &mut self,
+        drained: &[ParentSeq],
+        look: impl Fn(&Pool) -> Vec<TxId>,
+    ) -> Result<Vec<TxId>, NodeError> {
+        let Some(pool) = self.pool.cloned() else { return Ok(Vec::new()) };
+        self.until("the store, which reads what was accepted", |_| {
+            Ok(drained.iter().all(|at| pool.has_read(at.shard, at.seq)).then_some(()))
+        })?;
+        Ok(look(&pool))
+    }
+
     /// Waits until `ready` has something.
     fn until<T>(
         &mut self,
@@ -131,12 +144,12 @@ impl Lines for NodeLines<'_> {
         })
     }
 
+    fn pooled(&mut self, drained: &[ParentSeq]) -> Result<Vec<TxId>, NodeError> {
+        self.read_up_to(drained, Pool::txids)
+    }
+
     fn time_locked(&mut self, drained: &[ParentSeq]) -> Result<Vec<TxId>, NodeError> {
-        let Some(pool) = self.pool.cloned() else { return Ok(Vec::new()) };
-        self.until("the store, which reads what was accepted", |_| {
-            Ok(drained.iter().all(|at| pool.has_read(at.shard, at.seq)).then_some(()))
-        })?;
-        Ok(pool.time_locked())
+        self.read_up_to(drained, Pool::time_locked)
     }
 }
 

@@ -74,7 +74,11 @@ fn block(params: &ChainParams, below: ChainEnd, txs: &[Tx], fees_sat: u64, salt:
 
 impl Rig {
     fn new() -> Self {
-        let mut options = NodeOptions::new(ChainParams::of(Network::Regtest), Ingest::Control);
+        Self::of(ChainParams::of(Network::Regtest))
+    }
+
+    fn of(params: ChainParams) -> Self {
+        let mut options = NodeOptions::new(params, Ingest::Control);
         options.threads = false;
         options.cores = Some(4);
         options.policy.fee_min = consensus::rules::FeeRate::default();
@@ -231,18 +235,16 @@ fn a_block_of_others_spends_what_the_pool_has_and_what_it_never_saw() {
 }
 
 #[test]
-fn who_loses_to_a_block_goes_with_all_descendants() {
-    let (mut rig, blocks) = grown();
-    let loser = spend(&[(blocks[0].coinbase, 0), (blocks[1].coinbase, 0)], &[10, 20], 0);
-#[test]
-fn a_coin_is_told_with_a_script_of_nearly_a_megabyte() {
-    let (mut rig, blocks) = grown();
-    let mut wide = spend(&[(blocks[0].coinbase, 0)], &[REWARD - 2_000_000], 0);
-    wide.outputs[0].locking_script = vec![0x51; 900_000];
+fn a_coin_is_told_with_a_script_of_three_megabytes() {
+    let params = ChainParams::builder(Network::Regtest).genesis_height(1).build();
+    let mut rig = Rig::of(params.expect("regtest moves its heights"));
+    let blocks = rig.grow(110, 0);
+    let mut wide = spend(&[(blocks[0].coinbase, 0)], &[REWARD - 9_000_000], 0);
+    wide.outputs[0].locking_script = vec![0x51; 3_000_000];
     rig.accept(&wide);
     let coin = OutPoint { txid: wide.txid(), vout: 0 };
     let told = rig.node.coin(coin).expect("an answer").expect("a coin");
-    assert_eq!((told.locking_script.len(), told.in_pool), (900_000, true));
+    assert_eq!((told.locking_script.len(), told.in_pool), (3_000_000, true));
     assert!(told.locking_script.iter().all(|byte| *byte == 0x51));
 }
 
@@ -295,6 +297,10 @@ fn the_pool_is_emptied_where_the_next_block_has_other_rules() {
     rig.accept(&late);
 }
 
+#[test]
+fn who_loses_to_a_block_goes_with_all_descendants() {
+    let (mut rig, blocks) = grown();
+    let loser = spend(&[(blocks[0].coinbase, 0), (blocks[1].coinbase, 0)], &[10, 20], 0);
     let child = spend(&[(loser.txid(), 0)], &[5], 0);
     let grandchild = spend(&[(child.txid(), 0), (loser.txid(), 1)], &[7], 0);
     let bystander = spend(&[(blocks[2].coinbase, 0)], &[9], 0);

@@ -128,7 +128,7 @@ impl Conductor {
             self.undo(lines, context, walk, &fates)?;
             return Err(error);
         }
-        let evicted = self.evict_losers(lines, context, walk, &fates)?;
+        let mut evicted = self.evict_losers(lines, context, walk, &fates)?;
         self.set_mined(lines, context, &[])?;
         let drained = self.drained(lines)?;
         let from_pool: Vec<TxId> = walk
@@ -139,7 +139,7 @@ impl Conductor {
             .map(|(txid, _)| *txid)
             .collect();
         Self::take_out(lines, context.block, &drained, &from_pool)?;
-        self.rest_on(lines, block, context, walk.txids[0])?;
+        self.rest_on(lines, block, context, walk.txids[0], &mut evicted)?;
         Ok(Ok(Connected {
             txs: walk.len() as u64,
             fees_sat: fates.fees_sat,
@@ -177,9 +177,10 @@ impl Conductor {
         if let Err(why) = Self::pack_done(lines, number)? {
             return Err(Trouble::PackRefused { what: "a block of ours", why }.into());
         }
-        self.rest_on(lines, block, context, walk.txids[0])?;
+        let mut evicted = Vec::new();
+        self.rest_on(lines, block, context, walk.txids[0], &mut evicted)?;
         let txs = walk.len() as u64;
-        Ok(Ok(Connected { txs, fees_sat, from_pool: txs - 1, evicted: Vec::new() }))
+        Ok(Ok(Connected { txs, fees_sat, from_pool: txs - 1, evicted }))
     }
 
     /// A number and a context for the next block.
@@ -192,17 +193,26 @@ impl Conductor {
         }
     }
 
-    /// The block is the tip: the pool is judged on top of it.
+    /// The block is the tip: the pool is judged on top of it, and goes where it would be judged by other rules.
     fn rest_on<L: Lines>(
         &mut self,
         lines: &mut L,
         block: &NewBlock<'_>,
         context: Context,
         coinbase: TxId,
+        evicted: &mut Vec<TxId>,
     ) -> Result<(), L::Error> {
         self.stand(Standing { number: context.block, height: block.height, coinbase });
         let context = self.pool_context(block.height, block.median_time_past);
-        self.tell_all(lines, &ValidateControl::SetPool { context })
+        self.tell_all(lines, &ValidateControl::SetPool { context })?;
+        if self.changes_rules(block.height) {
+            let before = evicted.len();
+            self.empty_pool(lines, &Source::Pool, evicted)?;
+            if evicted.len() > before {
+                self.end_evictions(lines)?;
+            }
+        }
+        Ok(())
     }
 
     /// Every transaction to its coordinator; all verdicts, and the block closed.

@@ -49,8 +49,15 @@ impl Conductor {
         let source = Source::Block(&walk);
         self.evict(lines, tip.coinbase, &source, &mut evicted)?;
         evicted.retain(|txid| *txid != tip.coinbase);
-        self.evict_immature(lines, context.height, &source, &mut evicted)?;
-        self.evict_unfinal(lines, &context, &source, &mut evicted)?;
+        if self.changes_rules(context.height) {
+            for leaf in leaves.drain(..).rev() {
+                self.evict(lines, leaf.txid, &source, &mut evicted)?;
+            }
+            self.empty_pool(lines, &source, &mut evicted)?;
+        } else {
+            self.evict_immature(lines, context.height, &source, &mut evicted)?;
+            self.evict_unfinal(lines, &context, &source, &mut evicted)?;
+        }
         let gone: HashSet<TxId> = evicted.iter().copied().collect();
         leaves.retain(|leaf| !gone.contains(&leaf.txid));
 
@@ -71,7 +78,7 @@ impl Conductor {
     }
 
     /// Waits until whatever coordinators sent under the pool's former context has reached the shards.
-    fn barrier<L: Lines>(&mut self, lines: &mut L) -> Result<(), L::Error> {
+    pub(super) fn barrier<L: Lines>(&mut self, lines: &mut L) -> Result<(), L::Error> {
         self.barriers += 1;
         let number = self.barriers;
         self.tell_all(lines, &ValidateControl::Barrier { number })?;

@@ -12,9 +12,12 @@
 //!               immature or not final out ─► the rest in front of pack's list, in block order
 //! ```
 //!
+//! Where the next block has other rules than the tip, the pool is emptied (`activate`).
+//!
 //! A spend of the pool that a block overrules stays below the block's spend until the block has passed every check. So undoing a
 //! block needs no memory of the pool, and evicting is needed only once nothing can fail any more.
 
+mod activate;
 mod connect;
 mod disconnect;
 mod evict;
@@ -57,6 +60,8 @@ pub trait Lines {
     fn rest(&mut self, what: &'static str, idle: u64) -> Result<(), Self::Error>;
     /// The bytes of a pool transaction (raw format), waiting for them if they are on their way.
     fn pool_tx(&mut self, txid: &TxId) -> Result<Vec<u8>, Self::Error>;
+    /// All pool transactions, among all that shards published up to `drained`.
+    fn pooled(&mut self, drained: &[ParentSeq]) -> Result<Vec<TxId>, Self::Error>;
     /// Pool transactions with a lock time that is not zero, among all that shards published up to `drained`.
     fn time_locked(&mut self, drained: &[ParentSeq]) -> Result<Vec<TxId>, Self::Error>;
 }
@@ -138,7 +143,7 @@ pub struct Connected {
     pub fees_sat: u64,
     /// Transactions of the block that were in the pool.
     pub from_pool: u64,
-    /// Pool transactions that lost their coins to the block, and their descendants.
+    /// Pool transactions that lost their coins to the block, and their descendants; all of the pool where the next block has other rules.
     pub evicted: Vec<TxId>,
 }
 
@@ -147,7 +152,8 @@ pub struct Connected {
 pub struct Disconnected {
     /// Transactions of the block that are in the pool again, in block order, in front of it.
     pub restored: Vec<TxId>,
-    /// Pool transactions that cannot stand on the shorter chain, and their descendants.
+    /// Pool transactions that cannot stand on the shorter chain, and their descendants; all of the pool where the next block has other
+    /// rules.
     pub evicted: Vec<TxId>,
 }
 

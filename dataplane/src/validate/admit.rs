@@ -264,7 +264,7 @@ impl Coordinator {
     }
 
     /// The rules that need only the transaction and the context.
-    fn judge_without_coins(
+    pub fn judge_without_coins(
         &self,
         slot: u32,
         context: &Context,

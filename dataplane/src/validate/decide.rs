@@ -198,6 +198,12 @@ impl Coordinator {
         input.parent_seq = parent_seq;
         s.held += 1;
         if s.held as usize == inputs.len() {
+            let (block, rule_set) = (s.block, s.rule_set);
+            if rule_set != self.context(block).rule_set {
+                // An activation passed while it reserved.
+                return self.restart_later(slot, true);
+            }
+            let s = &mut self.slots[slot as usize];
             s.phase = Phase::Settling;
             s.ops.add(Ops::SETTLE);
             self.drop_liars(slot);
@@ -409,6 +415,9 @@ impl Coordinator {
         }
         let context = self.context(self.slots[slot as usize].block);
         if self.slots[slot as usize].rule_set != context.rule_set {
+            if let Err((verdict, reject)) = self.judge_without_coins(slot, &context) {
+                return self.conclude(slot, verdict, reject as u8, 0, TxId::ZERO);
+            }
             self.slots[slot as usize].rule_set = context.rule_set;
             self.slots[slot as usize].claims = false;
             self.forget_proofs(slot);

@@ -411,6 +411,9 @@ impl Coordinator {
         if s.rule_set != context.rule_set {
             // An activation passed: what was proven under the old rules is proven again.
             self.slots[slot as usize].rule_set = context.rule_set;
+            if let Err((verdict, reject)) = self.judge_without_coins(slot, &context) {
+                return self.conclude(slot, verdict, reject as u8, 0, TxId::ZERO);
+            }
             return self.fall_back(slot, false);
         }
         if block == 0 && s.pool_version != self.pool_version {

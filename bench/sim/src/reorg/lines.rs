@@ -250,14 +250,19 @@ impl Lines for GroundLines<'_> {
         tx.ok_or_else(|| Trouble::Gone { txid: *txid, what: "nobody made it" }.into())
     }
 
-    fn time_locked(&mut self, drained: &[ParentSeq]) -> Result<Vec<TxId>, LinesError> {
+    fn pooled(&mut self, drained: &[ParentSeq]) -> Result<Vec<TxId>, LinesError> {
         let mut idle = 0;
         while drained.iter().any(|at| self.0.published[usize::from(at.shard)] < at.seq) {
             self.rest("publications that were made", idle)?;
             idle += 1;
         }
-        let locked = |txid: &&TxId| self.0.shadow.made[*txid].lock_time != 0;
-        Ok(self.0.shadow.pool.iter().filter(locked).copied().collect())
+        Ok(self.0.shadow.pool.iter().copied().collect())
+    }
+
+    fn time_locked(&mut self, drained: &[ParentSeq]) -> Result<Vec<TxId>, LinesError> {
+        let mut pooled = self.pooled(drained)?;
+        pooled.retain(|txid| self.0.shadow.made[txid].lock_time != 0);
+        Ok(pooled)
     }
 }
 
