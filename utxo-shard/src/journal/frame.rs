@@ -89,6 +89,13 @@ impl FrameHead {
         block[..8].copy_from_slice(&checksum.to_le_bytes());
     }
 
+    /// Where something begins that looks like a frame.
+    pub fn find(bytes: &[u8]) -> Option<usize> {
+        const BEFORE_BYTES: usize = 8;
+        let magic = MAGIC.to_le_bytes();
+        bytes.get(BEFORE_BYTES..)?.windows(magic.len()).position(|word| word == magic)
+    }
+
     /// The frame at the beginning of `bytes`, and its payload.
     pub fn read(bytes: &[u8]) -> Result<(Self, &[u8]), FrameFault> {
         let Some(head) = bytes.first_chunk::<FRAME_BYTES>() else { return Err(FrameFault::Short) };

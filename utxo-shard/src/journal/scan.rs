@@ -106,6 +106,9 @@ pub(crate) struct Frames<'a> {
     pub stops: Vec<Stop>,
     /// Stale frames passed over: at most one is seen a segment.
     pub stale: u64,
+    /// The newest epoch that was complete, as frames say that stand behind one that is damaged: what was never synced says nothing
+    /// that is not so.
+    pub claimed: u64,
 }
 
 impl<'a> Frames<'a> {
@@ -123,6 +126,7 @@ impl<'a> Frames<'a> {
             incarnation: 0,
             stops: Vec::new(),
             stale: 0,
+            claimed: 0,
         }
     }
 
@@ -154,13 +158,42 @@ impl<'a> Frames<'a> {
                 },
                 Err(fault) => StopWhy::Fault(fault),
             };
-            if why == StopWhy::Stale {
-                self.stale += 1;
+            match why {
+                StopWhy::Stale => self.stale += 1,
+                StopWhy::Fault(_) => self.look_behind(disk, len)?,
+                StopWhy::Stranger => {}
             }
             self.stops.push(Stop { segment: number, at: self.at, why });
             self.close(disk)?;
         }
         Ok(None)
+    }
+
+    /// Finds frames behind one that is none: is it the end, or was something damaged?
+    fn look_behind(&mut self, disk: &mut dyn Disk, len: u64) -> io::Result<()> {
+        let mut at = self.at + 1;
+        while at < len {
+            let wanted = (len - at).min(READ_BYTES as u64) as usize;
+            let bytes = read_at(disk, FILE, at, vec![0; wanted])?;
+            // What was set aside and never written.
+            if bytes.iter().all(|&byte| byte == 0) {
+                break;
+            }
+            let mut from = 0;
+            while let Some(found) = FrameHead::find(&bytes[from..]) {
+                from += found;
+                if let Ok((head, _)) = FrameHead::read(&bytes[from..])
+                    && head.shard == self.expect.shard
+                    && head.folder == self.expect.folder
+                {
+                    self.claimed = self.claimed.max(head.complete);
+                }
+                from += 1;
+            }
+            // A frame that goes on behind what was read is met again.
+            at += (READ_BYTES - BLOCK_BYTES) as u64;
+        }
+        Ok(())
     }
 
     /// The payload of the frame that was given last.

@@ -576,6 +576,7 @@ impl Ground {
                 incarnation: head.incarnation,
             });
         }
+        survey.known = survey.known.max(frames.claimed);
         survey.stops = std::mem::take(&mut frames.stops);
         survey.stale = frames.stale;
         Ok(survey)

@@ -670,6 +670,54 @@ fn rot_in_what_was_complete_is_an_error_that_names_the_place_and_changes_nothing
 }
 
 #[test]
+fn rot_amid_the_only_journal_is_told_from_a_torn_end_by_what_stands_behind_it() {
+    let disk = FaultDisk::new(1);
+    let mut durable = open(&disk, 1, None).expect("a new one");
+    let mut out = Vec::new();
+    for n in 1..=6 {
+        let coins: &[(u32, u64, &[u8])] = &[(0, 5_000, &[0x51])];
+        let txid = TxId([n; 32]);
+        durable
+            .store()
+            .create_many(&[MinedTx { txid, height: 1, coinbase: false, coins }], &mut out);
+        let last = durable.close_epoch();
+        assert_eq!(durable.wait_for(last).expect("a sound disk"), Health::Good);
+    }
+    drop(durable);
+    disk.crash();
+    let disk = disk.reopen();
+    let path = crate::journal::segment_path(0, 1);
+    let bytes = disk.swap(&path, None).expect("the only segment");
+    let (mut looked, mut newest, mut at) = (Vec::new(), 0, 0);
+    while let Ok((head, payload)) = crate::journal::FrameHead::read(&bytes[at..]) {
+        looked.push((at, head.epoch));
+        newest = newest.max(head.complete);
+        at += crate::journal::FRAME_BYTES + payload.len();
+    }
+    assert!(looked.len() > 5, "one frame an epoch: {looked:?}");
+    for &(at, epoch) in looked.iter().filter(|frame| frame.1 <= newest) {
+        disk.flip(&path, at + 24, 2);
+        let opened = open(&disk, 1, None).map(|durable| durable.report().clone());
+        let error = match opened {
+            Err(error) => error.to_string(),
+            Ok(report) => panic!("byte {at} of {looked:?} was cut: {report}"),
+        };
+        let place =
+            format!("epoch {newest} was complete: {} is damaged at byte {at} ", path.display());
+        assert!(error.contains(&place), "epoch {epoch}: {error}");
+        assert!(
+            disk.swap(&path, None).is_some_and(|now| now.len() == bytes.len()),
+            "nothing is cut"
+        );
+        disk.flip(&path, at + 24, 2);
+    }
+    // The end may be torn: nobody was told that it is complete.
+    disk.flip(&path, looked[looked.len() - 1].0 + 24, 2);
+    let durable = open(&disk, 1, None).expect("a torn end");
+    assert!(durable.report().complete >= newest, "{:?}", durable.report());
+}
+
+#[test]
 fn rot_in_a_checkpoint_and_a_shard_that_is_too_small_are_errors() {
     let mut p = Pair::new(1);
     for _ in 0..50 {
