@@ -248,6 +248,34 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_for_a_checkpoint_gets_one_of_now_or_later_and_then_no_more() {
+        let mut epochs = started();
+        assert!(epochs.order_checkpoint(8), "nobody else wants one");
+        assert!(!epochs.order_checkpoint(9), "one is under way");
+        let state = |at: u64, entered, checkpoint| ShardEpochs {
+            checkpoint,
+            checkpoint_epoch: at,
+            durable: entered - 1,
+            entered,
+            ..ShardEpochs::default()
+        };
+        for (number, order) in [(8, 9), (9, 0)] {
+            for shard in 0..2 {
+                epochs.hear(shard, state(number, number, CheckpointAt::Ordered));
+            }
+            assert_eq!(epochs.next(0, 0, false).map(|e| e.number), Some(number + 1), "idle or not");
+            for shard in 0..2 {
+                epochs.hear(shard, state(number, number + 1, CheckpointAt::Written));
+            }
+            assert_eq!(epochs.to_install().map(|(epoch, _)| epoch), Some(number));
+            epochs.set_installed(number);
+            // What was asked for after the first had been ordered needs a second.
+            assert_eq!(epochs.order_checkpoint(9), order == 9);
+        }
+        assert!(!epochs.order_checkpoint(9), "that is on disk");
+    }
+
+    #[test]
     fn all_checkpoints_are_of_the_end_of_one_epoch_which_stays_open_until_all_know() {
         use CheckpointAt::{Lost, Ordered, Writing, Written};
         let mut epochs = started();
