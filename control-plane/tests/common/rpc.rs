@@ -71,7 +71,22 @@ impl Client {
         self.request(verb, path, "Content-Type: text/plain\r\n", body)
     }
 
+    /// The same to a node that may be gone, or go amid it.
+    pub fn try_send_text(&self, verb: &str, path: &str, body: &str) -> std::io::Result<Reply> {
+        self.try_request(verb, path, "Content-Type: text/plain\r\n", body)
+    }
+
     fn request(&self, verb: &str, path: &str, headers: &str, body: &str) -> Reply {
+        self.try_request(verb, path, headers, body).expect("an answer")
+    }
+
+    fn try_request(
+        &self,
+        verb: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> std::io::Result<Reply> {
         let authorization = self.credentials.as_ref().map_or(String::new(), |credentials| {
             let text = base64::engine::general_purpose::STANDARD.encode(credentials);
             format!("Authorization: Basic {text}\r\n")
@@ -81,16 +96,18 @@ impl Client {
             "{verb} {path} HTTP/1.0\r\nHost: test\r\n{authorization}{headers}Content-Length: {}\r\n\r\n",
             body.len()
         );
-        let mut stream = TcpStream::connect(&self.address).expect("it listens");
+        let mut stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT)).expect("a socket");
         // A server that refuses early may close before it has read everything.
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
         let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).expect("an answer");
+        stream.read_to_end(&mut bytes)?;
         let text = String::from_utf8(bytes).expect("text");
-        let (head, body) = text.split_once("\r\n\r\n").expect("an HTTP answer");
+        let cut = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        let (head, body) = text.split_once("\r\n\r\n").ok_or_else(cut)?;
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-        Reply { status: status.expect("a status"), head: head.to_owned(), body: body.to_owned() }
+        let status = status.expect("a status");
+        Ok(Reply { status, head: head.to_owned(), body: body.to_owned() })
     }
 
     /// One call: its result, or what it failed with.
