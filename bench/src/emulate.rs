@@ -41,6 +41,9 @@ pub struct Args {
     /// Frames that others overtake, percent
     #[arg(long, default_value_t = 0.0)]
     reorder: f64,
+    /// How long such frames are held back
+    #[arg(long, default_value_t = 1.0)]
+    reorder_hold_ms: f64,
     /// Frames that arrive twice, percent
     #[arg(long, default_value_t = 0.0)]
     duplicate: f64,
@@ -79,8 +82,8 @@ fn run(args: &Args, evidence: &mut Evidence) -> Result<bool, EmulatorError> {
         rate_mbit: args.rate_mbit,
         queue_ms: args.queue_ms,
         reorder_pct: args.reorder,
+        reorder_hold_us: (args.reorder_hold_ms * 1e3) as u32,
         duplicate_pct: args.duplicate,
-        ..Impairment::default()
     };
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {

@@ -63,13 +63,11 @@ pub enum DropReason {
     OriginWrong,
     /// More repair requests than the object allows.
     NackQuota,
-    /// No hops left to pass it on; normal.
-    HopsSpent,
 }
 
 impl DropReason {
     /// Every reason, in order.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 28] = [
         Self::Malformed,
         Self::HelloRate,
         Self::HelloFlood,
@@ -98,7 +96,6 @@ impl DropReason {
         Self::HashWrong,
         Self::OriginWrong,
         Self::NackQuota,
-        Self::HopsSpent,
     ];
 
     /// Name in status and metrics.
@@ -132,7 +129,6 @@ impl DropReason {
             Self::HashWrong => "hash_wrong",
             Self::OriginWrong => "origin_wrong",
             Self::NackQuota => "nack_quota",
-            Self::HopsSpent => "hops_spent",
         }
     }
 

@@ -13,6 +13,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Where `ip netns` keeps the names.
 const FOLDER: &str = "/run/netns";
@@ -54,7 +55,10 @@ impl EmulatorError {
 
 /// Says why links cannot be emulated here, if they cannot: tests are then skipped, with this reason.
 pub fn available() -> Result<(), EmulatorError> {
-    let name = format!("mnprobe{}", std::process::id());
+    // Tests of one process ask at the same time: one name for all would make all but the first skip.
+    static PROBES: AtomicU32 = AtomicU32::new(0);
+    let probe = PROBES.fetch_add(1, Ordering::Relaxed);
+    let name = format!("mnprobe{}x{probe}", std::process::id());
     let mut namespaces = Namespaces::open()?;
     namespaces.add(&name)?;
     within(&name, || crate::sys::PacketSocket::open("lo").map(drop))?

@@ -4,7 +4,7 @@
 //! orders that must agree with the rules and with the link's own counts. Without root and `ip` every test says why it is skipped.
 
 use emulator::link::now_ns;
-use emulator::namespaces::exists;
+use emulator::namespaces::{exists, ip, remove_stale};
 use emulator::{Chain, ChainSpec, Impairment, available, within};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
@@ -95,6 +95,40 @@ fn losses_are_within_binomial_bounds_and_every_frame_is_accounted_for() {
 }
 
 #[test]
+fn losses_in_runs_have_their_mean_length_on_real_packets() {
+    let rules = Impairment { loss_pct: 5.0, burst_frames: 8.0, ..Impairment::default() };
+    let Some(chain) = chain("bu", 1, &rules) else { return };
+    let arrivals = send(&chain, 30_000, 100, 20, Duration::from_micros(300));
+    // A gap between two neighbours that arrived is a run of lost ones.
+    let gaps = arrivals.windows(2).map(|pair| pair[1].number - pair[0].number - 1);
+    let runs: Vec<u64> = gaps.filter(|gap| *gap > 0).collect();
+    let lost: u64 = runs.iter().sum();
+    let mean = lost as f64 / runs.len() as f64;
+    // 190 runs of 8, each with a deviation of 7.5: the mean's is 0.54, the rate's 0.5 %.
+    assert!((5.5..=10.5).contains(&mean), "{mean} from {} runs", runs.len());
+    assert!((700..=2_500).contains(&lost), "{lost} of 30,000");
+}
+
+#[test]
+fn jitter_spreads_real_packets_evenly_and_keeps_their_order() {
+    let rules = Impairment { delay_us: 20_000, jitter_us: 10_000, ..Impairment::default() };
+    let Some(chain) = chain("ji", 1, &rules) else { return };
+    // Further apart than the jitter, so that nobody waits for the one before.
+    let arrivals = send(&chain, 100, 100, 1, Duration::from_millis(21));
+    assert_eq!(arrivals.len(), 100);
+    assert!(arrivals.is_sorted_by_key(|arrival| arrival.number));
+    let mut delays_us: Vec<u64> =
+        arrivals.iter().map(|arrival| (arrival.got_ns - arrival.sent_ns) / 1_000).collect();
+    delays_us.sort_unstable();
+    assert!(delays_us[0] >= 10_000, "{delays_us:?}");
+    // Even between 10 and 30 ms: quartiles at 15, 20 and 25, with a deviation of 0.9 ms each; lateness comes on top.
+    for (at, ms) in [(25, 15), (50, 20), (75, 25)] {
+        let off = delays_us[at].abs_diff(ms * 1_000);
+        assert!(off < 5_000, "{at} %: {} us", delays_us[at]);
+    }
+}
+
+#[test]
 fn a_link_carries_its_rate_and_drops_the_rest_at_the_tail() {
     let rules = Impairment { rate_mbit: 20, queue_ms: 20, ..Impairment::default() };
     let Some(chain) = chain("rt", 1, &rules) else { return };
@@ -169,6 +203,25 @@ fn rules_can_change_while_the_chain_stands_and_then_it_goes_away() {
     assert_eq!(send(&chain, 20, 64, 1, Duration::ZERO).len(), 20);
     drop(chain);
     assert!(!names.iter().any(|name| exists(name)));
+}
+
+#[test]
+fn what_is_left_of_a_process_that_is_no_more_goes_away_and_nothing_else() {
+    if let Err(why) = available() {
+        eprintln!("skipped: {why}");
+        return;
+    }
+    let prefix = format!("mnst{}x", std::process::id());
+    // No process has a number above the kernel's limit of 2^22; the first process is always there.
+    let (dead, alive) = (format!("{prefix}9999999n0"), format!("{prefix}1n0"));
+    for name in [&dead, &alive] {
+        ip(&["netns", "add", name]).expect("a namespace");
+    }
+    let removed = remove_stale(&prefix).expect("it can be removed");
+    let (dead_stands, alive_stands) = (exists(&dead), exists(&alive));
+    ip(&["netns", "del", &alive]).expect("ours");
+    assert_eq!(removed, [dead]);
+    assert!(!dead_stands && alive_stands);
 }
 
 #[test]

@@ -133,10 +133,10 @@ impl Cell {
         let cubic = matches!(self.system, TcpCubic | Bip152Cubic | HttpPull);
         let hops = self.hops as f64;
         match (self.system, self.kind) {
-            (Bfr, Kind::Bulk) => 1.7,
-            (Bfr, _) => 0.25 + 0.1 * hops,
+            (Bfr, Kind::Bulk) => 2.0,
+            (Bfr, _) => 0.15 + 0.1 * hops,
             (_, Kind::Bulk) if cubic => 30.0,
-            (_, Kind::Bulk) => 4.0,
+            (_, Kind::Bulk) => 2.9,
             (TcpCubic | HttpPull, Kind::Block) if !bursts && self.loss.pct >= 20.0 => 30.0,
             (TcpCubic, Kind::Block) if !bursts && self.loss.pct >= 5.0 => 8.0,
             (HttpPull, Kind::Block) if !bursts && self.loss.pct >= 5.0 => 4.0,
@@ -203,12 +203,7 @@ fn bfr(depth: Depth, hops: usize, cells: &mut Vec<Cell>) {
         for overlap in overlaps {
             cells.push(Cell { overlap_pct: Some(*overlap), runs: runs(30, 6), ..base });
         }
-        let with_bulk = match depth {
-            Depth::Check => false,
-            Depth::Quick => loss.pct <= 1.0,
-            Depth::Full => true,
-        };
-        if hops == 1 && with_bulk {
+        if hops == 1 && depth != Depth::Check {
             cells.push(Cell { kind: Kind::Bulk, runs: runs(10, 2), ..base });
         }
     }
@@ -292,6 +287,10 @@ mod tests {
             assert_eq!(of(Kind::Block, hops, Some(98)), [30; 5]);
         }
         assert_eq!(of(Kind::Bulk, 1, None), [10; 5]);
+        let expected_s: f64 = cells.iter().map(Cell::expected_s).sum();
+        assert!(expected_s < 25.0 * 60.0, "{expected_s} s");
+        let quick_s: f64 = plan(Depth::Quick).iter().map(Cell::expected_s).sum();
+        assert!(quick_s < 4.5 * 60.0, "{quick_s} s");
         let rivals = cells.iter().filter(|cell| cell.system != System::Bfr);
         assert!(rivals.clone().all(|cell| cell.runs == 10));
         assert!(rivals.clone().any(|cell| cell.hops == 3) && rivals.count() >= 6 * 7);

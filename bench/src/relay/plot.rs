@@ -50,10 +50,7 @@ pub fn svg(rows: &[Row]) -> String {
             let (y, right) = (y_of(bound.cell.bound_ms()), x0 + PANEL_W);
             svg += &format!(
                 "<line x1=\"{x0}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"#000\" \
-                 stroke-dasharray=\"2 3\"/>\
-                 <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" font-size=\"11\">bound</text>\n",
-                right - 4.0,
-                y - 4.0,
+                 stroke-dasharray=\"2 3\"/>\n"
             );
         }
         for (i, series) in SERIES.iter().enumerate() {
@@ -74,8 +71,7 @@ pub fn svg(rows: &[Row]) -> String {
     let (x, y) = place(SERIES.len());
     svg += &format!(
         "<line x1=\"{x}\" x2=\"{0}\" y1=\"{1}\" y2=\"{1}\" stroke=\"#000\" \
-         stroke-dasharray=\"2 3\"/><text x=\"{2}\" y=\"{y}\">bound: delay of the hops and the \
-         object once through a link, nothing known</text>\n",
+         stroke-dasharray=\"2 3\"/><text x=\"{2}\" y=\"{y}\">the bound, nothing known</text>\n",
         x + 18.0,
         y - 5.0,
         x + 26.0
@@ -104,8 +100,8 @@ fn y_of(ms: f64) -> f64 {
 fn frame(svg: &mut String, x0: f64, hops: usize) {
     let hops = if hops == 1 { "1 hop".to_owned() } else { format!("{hops} hops") };
     *svg += &format!(
-        "<text x=\"{x0}\" y=\"{}\" font-weight=\"bold\">1 MB over {hops}: until verified \
-         (median, and a line to the worst)</text>\n\
+        "<text x=\"{x0}\" y=\"{}\" font-weight=\"bold\">1 MB over {hops}, until verified: \
+         median and worst</text>\n\
          <rect x=\"{x0}\" y=\"{TOP}\" width=\"{PANEL_W}\" height=\"{PANEL_H}\" fill=\"none\" \
          stroke=\"#999\"/>\n",
         TOP - 14.0
