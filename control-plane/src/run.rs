@@ -20,7 +20,7 @@ use crate::topology::Ingest;
 use crate::{hw, signals, top};
 use clap::Args;
 use consensus::params::ChainParams;
-use consensus::rules::FeeRate;
+use consensus::rules::{ConsolidationPolicy, FeeRate, StandardPolicy};
 use dataplane::topo::{Layout, Monitor};
 use serde_json::json;
 use std::process::ExitCode;
@@ -380,7 +380,16 @@ fn options(
     options.durability = config.node.durability;
     options.epoch_period = config.node.epoch_period;
     options.policy.fee_min = FeeRate { sat_per_kb: config.policy.fee_min_sat_per_kb };
+    options.policy.consolidation = ConsolidationPolicy {
+        factor: config.policy.consolidation_factor,
+        confirmations_min: config.policy.consolidation_confirmations_min,
+        unlocking_bytes_max: config.policy.consolidation_script_bytes_max.0,
+        non_standard_inputs: config.policy.consolidation_non_standard,
+    };
     options.policy.tx_bytes_max = config.policy.tx_bytes_max.0.min(division.arenas.tx_bytes);
+    let tx_bytes_max = options.policy.tx_bytes_max;
+    let standard = StandardPolicy { tx_bytes_max, ..StandardPolicy::default() };
+    options.policy.standard = options.params.requires_standard.then_some(standard);
     options.bounds.orphan_age_max_ns = config.policy.orphan_age_max.as_nanos() as u64;
     Ok(options)
 }

@@ -268,6 +268,15 @@ settings! {
     policy: PolicySettings {
         /// Least fee, satoshi for 1,000 bytes. (SV Node: `-minminingtxfee`)
         fee_min_sat_per_kb: u64 = "1",
+        /// A transaction pays nothing if it spends so many coins for each it makes, in number and in bytes of scripts; 0: every one pays.
+        /// (SV Node: `-minconsolidationfactor`)
+        consolidation_factor: u64 = "20",
+        /// How deep in the chain each coin of such a transaction is. (SV Node: `-minconfconsolidationinput`)
+        consolidation_confirmations_min: u32 = "6",
+        /// Largest unlocking script of such a transaction. (SV Node: `-maxconsolidationinputscriptsize`)
+        consolidation_script_bytes_max: Size = "150",
+        /// Whether its coins may have any locking script. (SV Node: `-acceptnonstdconsolidationinput`)
+        consolidation_non_standard: bool = "false",
         /// Largest transaction. (SV Node: `-maxtxsizepolicy`)
         tx_bytes_max: Size = "100000000",
         /// How long an orphan waits for its parents.

@@ -9,6 +9,7 @@ use super::coordinator::Coordinator;
 use super::slot::{InputState, NONE, Offer, Ops, Phase};
 use crate::msg::{Context, IngestHeader, TxVerdict};
 use consensus::hash::TxId;
+use consensus::params::Era;
 use consensus::rules::{self, TxLimits, TxReject};
 use consensus::tx::{Limits, ParseErrorKind, Progress, TxIdState, TxParser};
 use siphasher::sip::SipHasher13;
@@ -287,8 +288,10 @@ impl Coordinator {
                 return Err((TxVerdict::Policy, TxReject::TxSize));
             }
             if let Some(standard) = &policy.standard {
-                rules::check_standard(view, era, standard)
-                    .map_err(|reject| (TxVerdict::Policy, reject))?;
+                match rules::check_standard(view, era, standard) {
+                    Err(TxReject::LockingScript) if era > Era::PreGenesis => {}
+                    judged => judged.map_err(|reject| (TxVerdict::Policy, reject))?,
+                }
             }
         }
         if !rules::is_final(view, context.height, context.median_time_past) {

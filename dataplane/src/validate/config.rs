@@ -2,7 +2,7 @@
 
 use crate::partition::Partition;
 use consensus::params::ChainParams;
-use consensus::rules::{FeeRate, StandardPolicy};
+use consensus::rules::{ConsolidationPolicy, FeeRate, StandardPolicy};
 use consensus::script::{Budget, Limits};
 
 /// Everything a validate tile is told at start.
@@ -124,7 +124,9 @@ impl Bounds {
 pub struct Policy {
     /// Least fee.
     pub fee_min: FeeRate,
-    /// Standardness; `None` takes every form.
+    /// What may pay less.
+    pub consolidation: ConsolidationPolicy,
+    /// Standardness; `None` takes every form. From Genesis on locking scripts of any form are taken (SV Node: `-acceptnonstdoutputs`).
     pub standard: Option<StandardPolicy>,
     /// Largest pool transaction, raw bytes.
     pub tx_bytes_max: u64,
@@ -140,6 +142,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             fee_min: FeeRate { sat_per_kb: 1 },
+            consolidation: ConsolidationPolicy::default(),
             standard: None,
             tx_bytes_max: 100_000_000,
             script_limits: Limits::policy(),

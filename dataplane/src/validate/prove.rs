@@ -10,7 +10,9 @@ use super::slot::{NONE, Ops, Phase, Proof};
 use crate::msg::reply::CoinReply;
 use crate::msg::{LongOutcome, LongReply, Ticket, TxVerdict};
 use consensus::hash::TxId;
-use consensus::rules::{self, CoinAge, CoinFacts, InputTally, RelativeLock, TxReject};
+use consensus::rules::{
+    self, CoinAge, CoinFacts, ConsolidationCoin, InputTally, RelativeLock, TxReject,
+};
 use consensus::script::{
     Collected, Immediate, Outcome, TxContext, verify_collecting, verify_script,
 };
@@ -55,6 +57,7 @@ impl Coordinator {
         input.height = coin.height;
         input.era = era;
         input.coinbase = coin.coinbase;
+        self.note_script(slot, vin, coin.locking_script, coin.height);
         if self.slots[slot as usize].trusted {
             self.set_proof(slot, vin, Proof::Passed);
         } else {
@@ -63,6 +66,32 @@ impl Coordinator {
         }
         self.slots[slot as usize].waiting -= 1;
         self.judge(slot);
+    }
+
+    /// What a consolidation is judged by: coins are not there any more once it is known what the transaction pays.
+    fn note_script(&mut self, slot: u32, vin: u32, script: &[u8], coin_height: u32) {
+        let s = &self.slots[slot as usize];
+        if s.block != 0 || !self.cfg.policy.consolidation.may_apply(self.view(slot)) {
+            return;
+        }
+        let is_standard = ConsolidationCoin::is_standard(script, self.cfg.params.era(coin_height));
+        let input = &mut self.works[s.work as usize].inputs[vin as usize];
+        input.script_bytes = script.len() as u32;
+        input.is_standard = is_standard;
+    }
+
+    /// Whether the transaction shrinks the set of coins so much that it may pay less than others.
+    fn is_consolidation(&self, slot: u32, height: u32) -> bool {
+        let s = &self.slots[slot as usize];
+        let inputs = &self.works[s.work as usize].inputs;
+        // A coin of the pool has the height of the next block.
+        rules::is_consolidation(self.view(slot), height - 1, &self.cfg.policy.consolidation, |i| {
+            ConsolidationCoin {
+                script_bytes: inputs[i].script_bytes.into(),
+                is_standard: inputs[i].is_standard,
+                height: (inputs[i].height < height).then_some(inputs[i].height),
+            }
+        })
     }
 
     /// One input over the coin its copy claims. Height and era are guesses that the owner compares at the reserve.
@@ -512,7 +541,11 @@ impl Coordinator {
                 });
             }
         }
-        if s.block == 0 && fee_sat < self.cfg.policy.fee_min.fee_sat(view.raw_size()) {
+        let fee_min_sat = self.cfg.policy.fee_min.fee_sat(view.raw_size());
+        if s.block == 0
+            && fee_sat < fee_min_sat
+            && (s.claims || !self.is_consolidation(slot, height))
+        {
             return Err((TxReject::FeeTooLow, TxVerdict::Policy));
         }
         Ok(fee_sat)

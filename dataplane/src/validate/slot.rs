@@ -121,9 +121,13 @@ pub(super) struct InputState {
     pub script_tag: u64,
     pub parent_seq: u64,
     pub height: u32,
+    /// Of the locking script, noted where the transaction may be a consolidation.
+    pub script_bytes: u32,
     pub shard: u16,
     pub era: u8,
     pub coinbase: bool,
+    /// The same of whether it is a template.
+    pub is_standard: bool,
     pub proof: Proof,
     pub hold: Hold,
 }

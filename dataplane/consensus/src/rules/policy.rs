@@ -166,34 +166,50 @@ impl Default for ConsolidationPolicy {
     }
 }
 
+impl ConsolidationPolicy {
+    /// Inputs for each output that this transaction needs; `None` if it has fewer, whatever it spends.
+    fn factor_of(&self, view: TxView<'_>) -> Option<u64> {
+        if self.factor == 0 || view.is_coinbase() {
+            return None;
+        }
+        let inputs = view.input_count() as u64;
+        let factor = if is_dust_return(view) { inputs } else { self.factor };
+        (inputs >= factor.saturating_mul(view.output_count() as u64)).then_some(factor)
+    }
+
+    /// Whether the transaction may ride for free, if its coins are right.
+    pub fn may_apply(&self, view: TxView<'_>) -> bool {
+        self.factor_of(view).is_some()
+    }
+}
+
 /// What the consolidation rule needs to know of a coin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConsolidationCoin<'a> {
-    /// Its locking script.
-    pub locking_script: &'a [u8],
+pub struct ConsolidationCoin {
+    /// Bytes of its locking script.
+    pub script_bytes: u64,
+    /// Whether that is a template.
+    pub is_standard: bool,
     /// The height of its block; `None` while its transaction is not in a block.
     pub height: Option<u32>,
-    /// Its era.
-    pub era: Era,
+}
+
+impl ConsolidationCoin {
+    /// Whether a locking script of a coin of `era` is a template for this rule.
+    pub fn is_standard(locking_script: &[u8], era: Era) -> bool {
+        Template::of(locking_script, era).is_standard(true)
+    }
 }
 
 /// True if the transaction consolidates enough coins to be mined for free, or gives its dust away.
-pub fn is_consolidation<'c>(
+pub fn is_consolidation(
     view: TxView<'_>,
     tip_height: u32,
     policy: &ConsolidationPolicy,
-    mut coin: impl FnMut(usize) -> ConsolidationCoin<'c>,
+    mut coin: impl FnMut(usize) -> ConsolidationCoin,
 ) -> bool {
-    if policy.factor == 0 || view.is_coinbase() {
-        return false;
-    }
-    let gives_dust = is_dust_return(view);
-    let inputs = view.input_count() as u64;
-    let factor = if gives_dust { inputs } else { policy.factor };
-    let confirmations_min = if gives_dust { 0 } else { policy.confirmations_min };
-    if inputs < factor.saturating_mul(view.output_count() as u64) {
-        return false;
-    }
+    let Some(factor) = policy.factor_of(view) else { return false };
+    let confirmations_min = if is_dust_return(view) { 0 } else { policy.confirmations_min };
     let mut coin_bytes = 0u64;
     for (i, input) in view.inputs().enumerate() {
         let coin = coin(i);
@@ -201,12 +217,11 @@ pub fn is_consolidation<'c>(
             coin.height.map_or(0, |height| tip_height.saturating_add(1).saturating_sub(height));
         if confirmations < confirmations_min
             || input.unlocking_script.len() as u64 > policy.unlocking_bytes_max
-            || !(policy.non_standard_inputs
-                || Template::of(coin.locking_script, coin.era).is_standard(true))
+            || !(policy.non_standard_inputs || coin.is_standard)
         {
             return false;
         }
-        coin_bytes += coin.locking_script.len() as u64;
+        coin_bytes += coin.script_bytes;
     }
     let output_bytes: u64 = view.outputs().map(|o| o.locking_script.len() as u64).sum();
     coin_bytes >= factor.saturating_mul(output_bytes)
@@ -282,14 +297,9 @@ mod tests {
 
     #[test]
     fn twenty_coins_into_one_ride_for_free() {
-        let coin = |_| ConsolidationCoin {
-            locking_script: &[
-                0x76, 0xa9, 0x14, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 0x88,
-                0xac,
-            ],
-            height: Some(95),
-            era: Era::PostGenesis,
-        };
+        let coin = |_| ConsolidationCoin { script_bytes: 25, is_standard: true, height: Some(95) };
+        assert!(ConsolidationCoin::is_standard(&p2pkh(), Era::PostGenesis));
+        assert!(!ConsolidationCoin::is_standard(&[0x51], Era::PostGenesis));
         let policy = ConsolidationPolicy::default();
         let out = TxOut { value_sat: 1, locking_script: p2pkh() };
         let free = |n, tip| {

@@ -1,6 +1,7 @@
 //! One test, one story.
 
 use super::*;
+use consensus::rules::TxReject;
 use consensus::script::ScriptError;
 
 /// Two validators, three shards, and every placement the ids give.
@@ -526,4 +527,129 @@ fn a_copy_that_wants_no_verdict_is_decided_and_nobody_is_told() {
     w.expect(told, TxVerdict::Known);
     assert!(w.verdict(quiet).is_none() && w.verdict(rubbish).is_none());
     w.expect_clean();
+}
+
+#[test]
+fn who_makes_one_coin_of_twenty_pays_nothing_unless_its_coins_are_young_or_odd() {
+    let mut w = world();
+    for node in &mut w.nodes {
+        node.cfg.policy.fee_min = consensus::rules::FeeRate { sat_per_kb: 1 };
+    }
+    let mut next = 0;
+    let mut coins = |w: &mut World, n: u8, script: &[u8], height: u32| -> Vec<OutPoint> {
+        (0..n)
+            .map(|_| {
+                next += 1;
+                w.coin(next, 1_000, script, height)
+            })
+            .collect()
+    };
+    let merge = |coins: &[OutPoint], paid: i64| {
+        let mut t = tx(coins, &[1_000 * coins.len() as i64 - paid]);
+        t.outputs[0].locking_script = p2pkh(1);
+        (0..coins.len()).for_each(|i| sign(&mut t, i, 1, 1_000));
+        t
+    };
+    let told = |w: &mut World, bytes: &[u8]| {
+        let token = w.offer(bytes);
+        w.settle();
+        let got = w.verdict(token).expect("a verdict");
+        (got.verdict, got.detail)
+    };
+    let low = (TxVerdict::Policy, TxReject::FeeTooLow as u8);
+    let old = HEIGHT - 6;
+    let few = coins(&mut w, 19, &p2pkh(1), old);
+    assert_eq!(told(&mut w, &merge(&few, 0).to_bytes()), low, "nineteen are too few");
+    let young = coins(&mut w, 20, &p2pkh(1), old + 1);
+    assert_eq!(told(&mut w, &merge(&young, 0).to_bytes()), low, "five confirmations are too few");
+    let mut odd = coins(&mut w, 19, &p2pkh(1), old);
+    odd.extend(coins(&mut w, 1, OP_TRUE, old));
+    let mut odd = tx(&odd, &[20_000]);
+    (0..19).for_each(|i| sign(&mut odd, i, 1, 1_000));
+    assert_eq!(told(&mut w, &odd.to_bytes()), low, "one is no template");
+    for node in &mut w.nodes {
+        node.cfg.policy.consolidation.non_standard_inputs = true;
+    }
+    assert_eq!(told(&mut w, &odd.to_bytes()).0, TxVerdict::Accepted, "where that is allowed");
+    for node in &mut w.nodes {
+        node.cfg.policy.consolidation.non_standard_inputs = false;
+    }
+    let good = coins(&mut w, 20, &p2pkh(1), old);
+    assert_eq!(told(&mut w, &merge(&good, 0).to_bytes()).0, TxVerdict::Accepted);
+    let again = coins(&mut w, 20, &p2pkh(1), old);
+    let script = p2pkh(1);
+    let claims: Vec<(u64, &[u8])> = again.iter().map(|_| (1_000, &script[..])).collect();
+    let extended = extended(&merge(&again, 0), &claims);
+    assert_eq!(told(&mut w, &extended).0, TxVerdict::Accepted, "heights come from the owners");
+    let mut wide = tx(&again[..1], &[0]);
+    wide.outputs[0].locking_script = vec![0x00, 0x6a, 4, b'd', b'u', b's', b't'];
+    let dust = coins(&mut w, 1, &p2pkh(1), HEIGHT - 1);
+    let mut gift = Tx { inputs: vec![spend(dust[0])], ..wide };
+    sign(&mut gift, 0, 1, 1_000);
+    assert_eq!(told(&mut w, &gift.to_bytes()).0, TxVerdict::Accepted, "it gives its dust away");
+    for node in &mut w.nodes {
+        node.cfg.policy.consolidation.factor = 0;
+    }
+    let off = coins(&mut w, 20, &p2pkh(1), old);
+    assert_eq!(told(&mut w, &merge(&off, 0).to_bytes()), low, "it is switched off");
+    assert_eq!(told(&mut w, &merge(&off, 5).to_bytes()).0, TxVerdict::Accepted, "who pays may");
+    w.expect_clean();
+}
+
+#[test]
+fn where_standard_forms_are_required_worthless_coins_are_refused_and_odd_scripts_taken() {
+    let mut w = world();
+    let standard = consensus::rules::StandardPolicy::default();
+    for node in &mut w.nodes {
+        node.cfg.policy.standard = Some(standard);
+    }
+    let a = w.coin(1, 1_000, OP_TRUE, 100);
+    let worthless = w.offer(&tx(&[a], &[0]).to_bytes());
+    let odd = w.offer(&tx(&[a], &[900]).to_bytes());
+    w.settle();
+    let told = w.expect(worthless, TxVerdict::Policy);
+    assert_eq!(told.detail, TxReject::Dust as u8);
+    w.expect(odd, TxVerdict::Accepted);
+    w.expect_clean();
+}
+
+#[test]
+fn what_is_in_flight_across_an_activation_is_judged_by_the_new_rules_until_it_is_decided() {
+    let genesis = params().genesis_height;
+    let mut told = Vec::new();
+    for deliveries in 0..40 {
+        let mut w = World::new(1, 3);
+        w.set_pool(genesis - 1);
+        let coins: Vec<OutPoint> = (1..5).map(|n| w.coin(n, 1_000, OP_TRUE, 1)).collect();
+        let mut t = tx(&coins, &[900]);
+        t.outputs[0].locking_script = [&[0xa9, 0x14][..], &[7; 20], &[0x87]].concat();
+        let token = w.offer(&t.to_bytes());
+        let mut left = deliveries;
+        for _ in 0..40 {
+            w.turn(0);
+            for shard in 0..3 {
+                for reply in [false, true] {
+                    if left > 0 {
+                        let moved = match reply {
+                            false => w.deliver_request(0, shard),
+                            true => w.deliver_reply(0, shard),
+                        };
+                        left -= u32::from(moved);
+                    }
+                }
+            }
+        }
+        w.set_pool(genesis);
+        w.settle();
+        let verdict = w.verdict(token).expect("a verdict");
+        if verdict.verdict != TxVerdict::Accepted {
+            w.expect(token, TxVerdict::Invalid);
+            assert_eq!(verdict.detail, TxReject::OutputP2sh as u8);
+        }
+        told.push(verdict.verdict);
+        w.expect_clean();
+    }
+    assert!(told.starts_with(&[TxVerdict::Invalid; 10]), "{told:?}");
+    assert_eq!(told.last(), Some(&TxVerdict::Accepted), "what was decided before stands");
+    assert!(told.is_sorted_by_key(|verdict| *verdict == TxVerdict::Accepted), "{told:?}");
 }
