@@ -1,13 +1,16 @@
 //! `bench net`: every way to move packets, held to the same promises between network namespaces.
 //!
 //! In: nothing but the right to make namespaces. Out: for every backend and mode, how many of `relay::io::conformance` hold, and what was
-//! seen where one does not. Two namespaces joined by a veth pair are made for it and taken away again; the third mode takes the checksums
-//! of the near end away, so that a kernel which will then not cut runs apart is met too. Without the right (or `ip`), everything is skipped,
-//! and why.
+//! seen where one does not; and how many packets a second crossed the wire that way. Two namespaces joined by a veth pair are made for it
+//! and taken away again. One mode takes the checksums of the near end away, so that a kernel which will then not cut runs apart is met too;
+//! another moves the packets by two sockets on one port, each with a thread. Without the right (or `ip`), everything is skipped, and why.
+//!
+//! The speeds are evidence and no gate: a veth pair hands a run over as one, which no network card does, and both ends share the
+//! processor with whatever else runs. Compare rows of one run.
 
 use load::evidence::Evidence;
 use relay::io::conformance::{Bed, CASES, End};
-use relay::io::{Backend, IoOptions, PacketIo, open};
+use relay::io::{Backend, IoOptions, PacketIo, RxBatch, TxBatch, clock, open};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -15,6 +18,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Holds every backend that moves packets to the same promises, in network namespaces
 #[derive(clap::Args)]
@@ -27,12 +31,27 @@ pub struct Args {
     json: bool,
 }
 
-/// A mode: its name, runs or not, checksums of the near end or not.
-const MODES: [(&str, bool, bool); 3] = [
-    ("gso+gro", true, true),
-    ("plain", false, true),
-    ("gso+gro, no checksum offload", true, false),
+/// How packets move in a row of the result.
+#[derive(Clone, Copy)]
+struct Mode {
+    name: &'static str,
+    runs: bool,
+    /// The near end computes checksums in its card.
+    checksums: bool,
+    threads: usize,
+}
+
+const MODES: [Mode; 4] = [
+    Mode { name: "gso+gro", runs: true, checksums: true, threads: 1 },
+    Mode { name: "plain", runs: false, checksums: true, threads: 1 },
+    Mode { name: "gso+gro, no checksum offload", runs: true, checksums: false, threads: 1 },
+    Mode { name: "gso+gro, 2 threads", runs: true, checksums: true, threads: 2 },
 ];
+
+/// How long a speed is measured.
+const MEASURED_US: u64 = 500_000;
+/// Payload of its packets: what a full symbol makes.
+const MEASURED_BYTES: usize = 1_200;
 
 /// The command.
 pub fn main(args: &Args) -> ExitCode {
@@ -43,8 +62,9 @@ pub fn main(args: &Args) -> ExitCode {
         if args.backend.as_deref().is_some_and(|only| only != backend.name()) {
             continue;
         }
-        for (mode, runs, checksums) in MODES {
-            let (row, fine) = row(backend, mode, runs, checksums);
+        for mode in MODES {
+            let (row, fine) = row(backend, mode);
+            let mode = mode.name;
             if let Some(why) = row["why_skipped"].as_str() {
                 evidence.skip(format!("{} {mode}", backend.name()), why);
             } else if row["slow_wire"] == false {
@@ -65,16 +85,17 @@ pub fn main(args: &Args) -> ExitCode {
     evidence.finish(ok, args.json)
 }
 
-fn row(backend: Backend, mode: &str, runs: bool, checksums: bool) -> (Value, bool) {
+fn row(backend: Backend, how: Mode) -> (Value, bool) {
+    let mode = how.name;
     let skipped = |why: String| {
         let row = json!({ "name": backend.name(), "mode": mode, "passed": 0, "failed": 0, "why_skipped": why });
         (row, true)
     };
-    let wire = match Wire::new(checksums) {
+    let wire = match Wire::new(how.checksums) {
         Ok(wire) => wire,
         Err(why) => return skipped(why),
     };
-    let bed = Namespaces { wire: &wire, backend, runs };
+    let bed = Namespaces { wire: &wire, backend, how };
     let at = SocketAddr::new(bed.address(End::Near, false), 0);
     let probe = wire.inside(End::Near, || open(backend, &bed.options(at)));
     let caps = match probe {
@@ -82,9 +103,10 @@ fn row(backend: Backend, mode: &str, runs: bool, checksums: bool) -> (Value, boo
         Ok(opened) => return skipped(opened.notes.join("; ")),
         Err(error) => return skipped(error.to_string()),
     };
-    if caps.gso != runs || caps.gro != runs {
+    if caps.gso != how.runs || caps.gro != how.runs {
         return skipped(format!("this kernel does {} only", caps.mode()));
     }
+    let speed = speed(&bed);
     let slow_wire = bed.slow(true) && bed.slow(false);
     let mut failures = Vec::new();
     for (name, case) in CASES {
@@ -94,12 +116,56 @@ fn row(backend: Backend, mode: &str, runs: bool, checksums: bool) -> (Value, boo
         }
     }
     let (passed, failed) = (CASES.len() - failures.len(), failures.len());
-    eprintln!("net: {} {mode}: {passed} passed, {failed} failed", backend.name());
+    eprintln!("net: {} {mode}: {passed} passed, {failed} failed, {speed}", backend.name());
     let row = json!({
         "name": backend.name(), "mode": mode, "passed": passed, "failed": failed, "why_skipped": Value::Null,
-        "failures": failures, "slow_wire": slow_wire,
+        "failures": failures, "slow_wire": slow_wire, "threads": how.threads, "speed": speed,
     });
     (row, failed == 0)
+}
+
+/// Packets a second from one end to the other, one peer with as many packets as the socket takes; null where it could not be measured.
+fn speed(bed: &Namespaces<'_>) -> Value {
+    let measured = || -> io::Result<Value> {
+        let open = |end| {
+            let at = SocketAddr::new(bed.address(end, false), 0);
+            bed.open(end, &bed.options(at))
+        };
+        let (mut near, mut far) = (open(End::Near)?, open(End::Far)?);
+        let to = far.local_addr()?;
+        let is_over = AtomicBool::new(false);
+        let received = std::thread::scope(|scope| {
+            let receives = scope.spawn(|| -> io::Result<u64> {
+                let mut batch = RxBatch::new();
+                while !is_over.load(Ordering::Acquire) {
+                    if far.rx_burst(&mut batch)? == 0 {
+                        far.wait(clock::now_us() + 1_000)?;
+                    }
+                }
+                Ok(far.stats().rx_packets)
+            });
+            let mut batch = TxBatch::new();
+            let until = clock::now_us() + MEASURED_US;
+            while clock::now_us() < until {
+                while batch.push(to, &[7; MEASURED_BYTES]).is_ok() {}
+                near.tx_burst(&mut batch)?;
+                if !batch.is_empty() {
+                    near.wait(clock::now_us() + 1_000)?;
+                }
+            }
+            is_over.store(true, Ordering::Release);
+            receives.join().expect("receiving does not panic")
+        })?;
+        let a_second = |packets: u64| packets * 1_000_000 / MEASURED_US;
+        let sent = a_second(near.stats().tx_packets);
+        Ok(
+            json!({ "packets_s_sent": sent, "packets_s_received": a_second(received), "payload_bytes": MEASURED_BYTES }),
+        )
+    };
+    measured().unwrap_or_else(|error| {
+        eprintln!("net: {} {}: no speed: {error}", bed.backend.name(), bed.how.name);
+        Value::Null
+    })
 }
 
 /// Two namespaces and the wire between them; both go when this does.
@@ -178,7 +244,7 @@ fn ip(args: &[&str]) -> Result<(), String> {
 struct Namespaces<'a> {
     wire: &'a Wire,
     backend: Backend,
-    runs: bool,
+    how: Mode,
 }
 
 impl Bed for Namespaces<'_> {
@@ -192,7 +258,8 @@ impl Bed for Namespaces<'_> {
     }
 
     fn options(&self, listen: SocketAddr) -> IoOptions {
-        IoOptions { gso: self.runs, gro: self.runs, ..IoOptions::at(listen) }
+        let Mode { runs, threads, .. } = self.how;
+        IoOptions { gso: runs, gro: runs, threads, ..IoOptions::at(listen) }
     }
 
     fn slow(&self, slow: bool) -> bool {

@@ -44,9 +44,14 @@ struct At {
 }
 
 /// Where messages go: calls once with some, gives how many were taken; an error is about the first.
-pub(super) trait Door {
+pub trait Door {
     /// Sends.
-    fn send(&mut self, messages: &[Message<'_>]) -> io::Result<usize>;
+    fn send(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        ipv6: bool,
+        messages: &[Message<'_>],
+    ) -> io::Result<usize>;
 }
 
 /// Sends a batch through `door`. Gives whether the socket is full; what is left stays in the batch.
@@ -54,7 +59,7 @@ pub(super) fn send(
     batch: &mut TxBatch,
     gso: bool,
     door: &mut impl Door,
-    alone: BorrowedFd<'_>,
+    socket: BorrowedFd<'_>,
     ipv6: bool,
     stats: &mut IoStats,
 ) -> io::Result<bool> {
@@ -65,7 +70,7 @@ pub(super) fn send(
         let blank = Message { to: batch.runs()[at.run].to, bytes: &[], segment: None };
         let mut messages = [blank; MESSAGES_MAX];
         let count = fill(batch, gso, at, &mut messages);
-        match door.send(&messages[..count]) {
+        match door.send(socket, ipv6, &messages[..count]) {
             Ok(taken) => {
                 for message in &messages[..taken] {
                     at = after(batch, at, message);
@@ -82,7 +87,7 @@ pub(super) fn send(
                 OnError::Unroll => {
                     let run = batch.runs()[at.run];
                     stats.tx_unrolled += 1;
-                    match unroll(batch, &run, alone, ipv6, stats) {
+                    match unroll(batch, &run, socket, ipv6, stats) {
                         Ok((_, false)) => at = At { run: at.run + 1, packet: 0 },
                         Ok((done, true)) => {
                             at.packet = done;
@@ -192,7 +197,12 @@ mod tests {
     }
 
     impl Door for Scripted {
-        fn send(&mut self, messages: &[Message<'_>]) -> io::Result<usize> {
+        fn send(
+            &mut self,
+            _socket: BorrowedFd<'_>,
+            _ipv6: bool,
+            messages: &[Message<'_>],
+        ) -> io::Result<usize> {
             let answer =
                 if self.answers.is_empty() { Ok(usize::MAX) } else { self.answers.remove(0) };
             let taken = answer?.min(messages.len());

@@ -14,6 +14,7 @@ mod batch;
 pub mod clock;
 pub mod conformance;
 mod departures;
+mod fan;
 mod socket;
 #[allow(unsafe_code)] // recvmmsg, sendmmsg and the options of runs are in no safe crate
 mod sys;
@@ -25,6 +26,7 @@ mod uring_buffers;
 mod wake;
 
 pub use batch::{Run, RxBatch, SEGMENTS_MAX, Settled, TX_BYTES, TxBatch, TxRefused};
+pub use fan::THREADS_MAX;
 pub use udp::Udp;
 pub use uring::Uring;
 pub use wake::Waker;
@@ -47,6 +49,8 @@ pub struct Caps {
     pub gro: bool,
     /// Whether the socket takes IPv6 (and, on a wildcard address, IPv4 too).
     pub ipv6: bool,
+    /// Sockets on this port, each with a thread of its own if there are several.
+    pub threads: usize,
     /// Bytes the kernel keeps for packets that nobody has read.
     pub receive_buffer_bytes: usize,
     /// Bytes the kernel keeps for packets that have not left.
@@ -80,7 +84,7 @@ pub struct IoStats {
     pub rx_refused: u64,
     /// Packets the kernel dropped because nobody read them in time.
     pub rx_overflowed: u64,
-    /// Packets the kernel took.
+    /// Packets the kernel took, or a thread of ours that hands them to it.
     pub tx_packets: u64,
     /// Their payload.
     pub tx_bytes: u64,
@@ -92,6 +96,26 @@ pub struct IoStats {
     pub tx_full: u64,
     /// Runs the kernel would not take as one; their packets went alone.
     pub tx_unrolled: u64,
+}
+
+impl IoStats {
+    /// Both together.
+    #[must_use]
+    fn and(self, other: &Self) -> Self {
+        Self {
+            rx_packets: self.rx_packets + other.rx_packets,
+            rx_bytes: self.rx_bytes + other.rx_bytes,
+            rx_runs: self.rx_runs + other.rx_runs,
+            rx_refused: self.rx_refused + other.rx_refused,
+            rx_overflowed: self.rx_overflowed + other.rx_overflowed,
+            tx_packets: self.tx_packets + other.tx_packets,
+            tx_bytes: self.tx_bytes + other.tx_bytes,
+            tx_runs: self.tx_runs + other.tx_runs,
+            tx_refused: self.tx_refused + other.tx_refused,
+            tx_full: self.tx_full + other.tx_full,
+            tx_unrolled: self.tx_unrolled + other.tx_unrolled,
+        }
+    }
 }
 
 /// What this backend does not do.
@@ -157,6 +181,8 @@ impl Backend {
 pub struct IoOptions {
     /// Where.
     pub listen: SocketAddr,
+    /// Sockets on that port, each with a thread of its own; with 1 the host's thread moves the packets.
+    pub threads: usize,
     /// Others may listen there too; the kernel gives each peer to one of them.
     pub reuse_port: bool,
     /// Offer runs to the kernel.
@@ -179,6 +205,7 @@ impl IoOptions {
     pub const fn at(listen: SocketAddr) -> Self {
         Self {
             listen,
+            threads: 1,
             reuse_port: false,
             gso: true,
             gro: true,
@@ -204,6 +231,11 @@ impl std::fmt::Debug for Opened {
 
 /// Opens `backend`, or `udp` where this machine forbids it.
 pub fn open(backend: Backend, options: &IoOptions) -> io::Result<Opened> {
+    if options.threads > 1 { fan::open(backend, options) } else { open_one(backend, options) }
+}
+
+/// Opens one socket.
+fn open_one(backend: Backend, options: &IoOptions) -> io::Result<Opened> {
     open_by(backend, options, Uring::open)
 }
 

@@ -140,8 +140,8 @@ const fn receive_lengths(gro: bool) -> (usize, usize) {
 }
 
 /// One message to send.
-#[derive(Clone, Copy)]
-pub(super) struct Message<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
     /// To whom.
     pub to: SocketAddr,
     /// Its bytes.

@@ -1,6 +1,6 @@
 //! The backend `uring`: the same socket as `udp`, worked by two rings of the kernel.
 //!
-//! In and out: see [`PacketIo`]. Receiving, one standing request (`recvmsg`, multishot) lets the kernel fill buffers as packets come;
+//! In and out: see [`PacketIo`](super::PacketIo). Receiving, one standing request (`recvmsg`, multishot) lets the kernel fill buffers as packets come;
 //! they are copied out and given back, so taking packets that are here costs no system call. Sending, the messages of a burst are chained
 //! requests of the second ring and one system call carries them out; a chain stops at the first that fails, so that the answers read as
 //! those of `sendmmsg`.
@@ -9,17 +9,16 @@
 //! request is cancelled, and its end awaited, before the buffers go; else they stay mapped for good.
 
 use super::batch::{JOINED_BYTES, SINGLE_BYTES};
-use super::departures::{self, Door, OnError, on_error};
+use super::departures::{Door, OnError, on_error};
+use super::socket::{SocketIo, Way};
 use super::sys::{self, Incoming, MESSAGES_MAX, Message, Outgoing};
 use super::uring_buffers::{GROUP, ProvidedBuffers};
-use super::wake::Waker;
-use super::{Caps, IoOptions, IoStats, PacketIo, RxBatch, TxBatch, Unsupported, socket};
+use super::{IoOptions, IoStats, RxBatch};
 use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use std::io;
 use std::mem::ManuallyDrop;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 /// Buffers where the kernel joins packets (4 MiB), and where it does not (2 MiB).
@@ -37,24 +36,19 @@ const CANCEL_PATIENCE: Duration = Duration::from_secs(1);
 const HEAD_BYTES: usize = 128;
 
 /// The backend; see the module.
-pub struct Uring {
+pub type Uring = SocketIo<ByRing>;
+
+/// Two rings, and the buffers of the one that receives.
+pub struct ByRing {
     receive: IoUring,
     send: IoUring,
     buffers: ManuallyDrop<ProvidedBuffers>,
-    socket: UdpSocket,
-    caps: Caps,
-    stats: IoStats,
-    waker: Waker,
     is_armed: bool,
-    is_full: bool,
 }
 
-impl std::fmt::Debug for Uring {
+impl std::fmt::Debug for ByRing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Uring")
-            .field("caps", &self.caps)
-            .field("stats", &self.stats)
-            .finish_non_exhaustive()
+        f.debug_struct("ByRing").field("is_armed", &self.is_armed).finish_non_exhaustive()
     }
 }
 
@@ -77,31 +71,21 @@ impl Uring {
         };
         let buffers = ProvidedBuffers::new(count, each)?;
         buffers.register(&receive.submitter())?;
-        let socket::Opened { socket, caps, notes } = socket::open("uring", options)?;
-        let uring = Self {
-            receive,
-            send,
-            buffers: ManuallyDrop::new(buffers),
-            socket,
-            caps,
-            stats: IoStats::default(),
-            waker: Waker::new()?,
-            is_armed: false,
-            is_full: false,
-        };
-        Ok((uring, notes))
+        let way = ByRing { receive, send, buffers: ManuallyDrop::new(buffers), is_armed: false };
+        Self::through("uring", options, way)
     }
+}
 
+impl ByRing {
     /// Makes sure that the standing request stands.
-    fn arm(&mut self) -> io::Result<()> {
+    fn arm(&mut self, socket: BorrowedFd<'_>, gro: bool) -> io::Result<()> {
         if self.is_armed {
             return Ok(());
         }
-        let lengths = sys::lengths_header(self.caps.gro);
-        let request =
-            opcode::RecvMsgMulti::new(Fd(self.socket.as_raw_fd()), &raw const lengths, GROUP)
-                .build()
-                .user_data(RECEIVE);
+        let lengths = sys::lengths_header(gro);
+        let request = opcode::RecvMsgMulti::new(Fd(socket.as_raw_fd()), &raw const lengths, GROUP)
+            .build()
+            .user_data(RECEIVE);
         // SAFETY: the kernel reads the two lengths of the header while it takes the request, which is before `submit` returns; the
         // buffers it writes into are those of `self.buffers`, which `drop` keeps until the request has ended.
         let pushed = unsafe { self.receive.submission().push(&request) };
@@ -112,8 +96,8 @@ impl Uring {
     }
 
     /// Looks at completions until there are none, or no room for what they bring.
-    fn collect(&mut self, batch: &mut RxBatch) -> io::Result<()> {
-        let lengths = sys::lengths_header(self.caps.gro);
+    fn collect(&mut self, gro: bool, batch: &mut RxBatch, stats: &mut IoStats) -> io::Result<()> {
+        let lengths = sys::lengths_header(gro);
         let mut used = 0;
         while batch.has_room(used) {
             let Some(entry) = self.receive.completion().next() else { break };
@@ -140,10 +124,10 @@ impl Uring {
                         payload.len(),
                         out.is_payload_truncated(),
                     );
-                    self.stats.take(batch, used, &incoming);
+                    stats.take(batch, used, &incoming);
                     used += payload.len();
                 }
-                Err(()) => self.stats.rx_refused += 1,
+                Err(()) => stats.rx_refused += 1,
             }
             self.buffers.put(buffer);
         }
@@ -152,22 +136,21 @@ impl Uring {
     }
 }
 
-/// One chain of requests for many messages.
-struct ByRing<'a> {
-    ring: &'a mut IoUring,
-    socket: BorrowedFd<'a>,
-    ipv6: bool,
-}
-
-impl Door for ByRing<'_> {
-    fn send(&mut self, messages: &[Message<'_>]) -> io::Result<usize> {
+impl Door for ByRing {
+    /// One chain of requests for many messages.
+    fn send(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        ipv6: bool,
+        messages: &[Message<'_>],
+    ) -> io::Result<usize> {
         let count = messages.len().min(MESSAGES_MAX);
         let mut outgoing: [Option<Outgoing>; MESSAGES_MAX] = [const { None }; _];
         let mut headers: [Option<libc::msghdr>; MESSAGES_MAX] = [const { None }; _];
         for (at, message) in messages[..count].iter().enumerate() {
-            let words = outgoing[at].insert(Outgoing::new(message, self.ipv6));
+            let words = outgoing[at].insert(Outgoing::new(message, ipv6));
             let header: *const libc::msghdr = headers[at].insert(words.header());
-            let mut request = opcode::SendMsg::new(Fd(self.socket.as_raw_fd()), header)
+            let mut request = opcode::SendMsg::new(Fd(socket.as_raw_fd()), header)
                 .flags((libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u32)
                 .build()
                 .user_data(at as u64);
@@ -176,20 +159,20 @@ impl Door for ByRing<'_> {
             }
             // SAFETY: the request points at `headers`, `outgoing` and the messages' bytes; none of them moves or goes before the loop
             // below has seen the answers to all `count` requests.
-            let pushed = unsafe { self.ring.submission().push(&request) };
+            let pushed = unsafe { self.send.submission().push(&request) };
             pushed.expect("the queue holds the messages of one call, and was empty");
         }
         let mut results = [0i32; MESSAGES_MAX];
         let mut answered = 0;
         while answered < count {
-            if let Err(error) = self.ring.submit_and_wait(1) {
+            if let Err(error) = self.send.submit_and_wait(1) {
                 match error.raw_os_error() {
                     Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => {}
                     // The kernel may still hold requests that point into this frame: it must not be left.
                     _ => std::process::abort(),
                 }
             }
-            for entry in self.ring.completion() {
+            for entry in self.send.completion() {
                 results[entry.user_data() as usize] = entry.result();
                 answered += 1;
             }
@@ -199,67 +182,36 @@ impl Door for ByRing<'_> {
     }
 }
 
-impl PacketIo for Uring {
-    fn caps(&self) -> Caps {
-        self.caps.clone()
-    }
-
-    fn rx_burst(&mut self, batch: &mut RxBatch) -> io::Result<usize> {
-        batch.clear();
-        self.arm()?;
+impl Way for ByRing {
+    fn receive(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        gro: bool,
+        batch: &mut RxBatch,
+        stats: &mut IoStats,
+    ) -> io::Result<()> {
+        self.arm(socket, gro)?;
         if self.receive.submission().taskrun() {
             self.receive.submit()?;
         }
-        self.collect(batch)?;
-        Ok(batch.len())
+        self.collect(gro, batch, stats)
     }
 
-    fn tx_burst(&mut self, batch: &mut TxBatch) -> io::Result<usize> {
-        let before = self.stats.tx_packets;
-        let (gso, ipv6) = (self.caps.gso, self.caps.ipv6);
-        let socket = self.socket.as_fd();
-        let mut door = ByRing { ring: &mut self.send, socket, ipv6 };
-        self.is_full = departures::send(batch, gso, &mut door, socket, ipv6, &mut self.stats)?;
-        Ok((self.stats.tx_packets - before) as usize)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn wait(&mut self, until_us: u64) -> io::Result<()> {
-        self.arm()?;
+    fn readable<'a>(
+        &'a mut self,
+        socket: BorrowedFd<'a>,
+        gro: bool,
+    ) -> io::Result<Option<BorrowedFd<'a>>> {
+        self.arm(socket, gro)?;
         if !self.receive.completion().is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        // SAFETY: the ring owns the descriptor and lives longer than this call.
-        let ring = unsafe { BorrowedFd::borrow_raw(self.receive.as_raw_fd()) };
-        self.waker.sleep(ring, self.is_full.then(|| self.socket.as_fd()), until_us)
-    }
-
-    fn waker(&self) -> Waker {
-        self.waker.clone()
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
-    }
-
-    fn stats(&self) -> IoStats {
-        let rx_overflowed = sys::dropped(self.socket.as_fd()).unwrap_or_default();
-        IoStats { rx_overflowed, ..self.stats }
-    }
-
-    fn join(&mut self, group: IpAddr) -> Result<(), Unsupported> {
-        socket::join(&self.socket, group).map_err(|error| Unsupported {
-            backend: "uring",
-            what: "join that group",
-            why: error.to_string(),
-        })
+        // SAFETY: the ring owns the descriptor and lives as long as the borrow of `self`.
+        Ok(Some(unsafe { BorrowedFd::borrow_raw(self.receive.as_raw_fd()) }))
     }
 }
 
-impl Uring {
+impl ByRing {
     /// Ends the standing request; says whether it has ended.
     fn disarm(&mut self) -> bool {
         if !self.is_armed {
@@ -290,7 +242,7 @@ impl Uring {
     }
 }
 
-impl Drop for Uring {
+impl Drop for ByRing {
     fn drop(&mut self) {
         if self.disarm() {
             // SAFETY: the kernel writes into them for the standing request only, which has ended; nothing uses them after this.

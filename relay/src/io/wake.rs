@@ -27,10 +27,10 @@ impl Waker {
         let _ = rustix::io::write(&*self.event, &1u64.to_ne_bytes());
     }
 
-    /// Sleeps until `readable` is, `writable` (if given) is, somebody wakes us, or the time has come.
+    /// Sleeps until `readable` or `writable` is (if given), somebody wakes us, or the time has come.
     pub(super) fn sleep(
         &self,
-        readable: BorrowedFd<'_>,
+        readable: Option<BorrowedFd<'_>>,
         writable: Option<BorrowedFd<'_>>,
         until_us: u64,
     ) -> io::Result<()> {
@@ -39,12 +39,17 @@ impl Waker {
             tv_sec: (left_us / 1_000_000).min(i64::MAX as u64) as i64,
             tv_nsec: (left_us % 1_000_000 * 1_000) as i64,
         };
-        let event = PollFd::new(&self.event, PollFlags::IN);
-        let input = PollFd::from_borrowed_fd(readable, PollFlags::IN);
-        let output = PollFd::from_borrowed_fd(writable.unwrap_or(readable), PollFlags::OUT);
-        let mut all = [event, input, output];
-        let count = if writable.is_some() { 3 } else { 2 };
-        match poll(&mut all[..count], Some(&timeout)) {
+        let event = self.event.as_fd();
+        let watch = |fd: Option<_>, what| {
+            let what = if fd.is_some() { what } else { PollFlags::empty() };
+            PollFd::from_borrowed_fd(fd.unwrap_or(event), what)
+        };
+        let mut all = [
+            watch(Some(event), PollFlags::IN),
+            watch(readable, PollFlags::IN),
+            watch(writable, PollFlags::OUT),
+        ];
+        match poll(&mut all, Some(&timeout)) {
             Ok(_) => {}
             // A signal is something to look at, too.
             Err(rustix::io::Errno::INTR) => return Ok(()),
