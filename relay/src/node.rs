@@ -11,6 +11,7 @@ use crate::compact::{HeaderStore, TxStore};
 use crate::engine::{Engine, Event, Status};
 use crate::io::{Caps, IoStats, PacketIo, RxBatch, TxBatch, TxRefused, Waker, clock};
 use crate::object::SendError;
+use crate::origin::OriginKeys;
 use crate::{Class, Lookups, NowUs, ObjectId, PeerConfig, PeerId};
 use std::collections::BTreeMap;
 use std::io;
@@ -115,6 +116,11 @@ impl Relay {
         // Events of peers that are gone are told after this; a number that is used again has its new name.
         let id = |name: String| Some((self.engine.peer_named(&name)?, name));
         self.names.extend(names.into_iter().filter_map(id));
+    }
+
+    /// Whose proofs of origin count from now on, and the key that proves what is sent here.
+    pub fn set_origins(&mut self, origins: OriginKeys) {
+        self.engine.set_origins(origins);
     }
 
     /// What the operator calls a peer.

@@ -1,4 +1,4 @@
-//! The other end of the control connection: what `relay send`, `relay status` and `relay reload` say to a running relay.
+//! The other end of the control connection: what `relay send`, `relay watch`, `relay status` and `relay reload` say to a running relay.
 //!
 //! In: the settings, which name the address and the cookie. Out: the lines of the answer. The relay writes where it really listens into
 //! `node.json` of its data directory, so a port 0 is found, too.
@@ -6,7 +6,7 @@
 use super::settings::RelaySettings;
 use crate::datadir::NODE_FILE;
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -37,6 +37,22 @@ impl Client {
         })?;
         stream.set_read_timeout(Some(patience)).map_err(|error| error.to_string())?;
         Ok(Self { stream: BufReader::new(stream), patience })
+    }
+
+    /// From now on an answer may take as long as it likes.
+    pub fn be_patient(&self) -> Result<(), String> {
+        self.stream.get_ref().set_read_timeout(None).map_err(|error| error.to_string())
+    }
+
+    /// The object that follows a line.
+    pub fn take(&mut self, bytes: u64) -> Result<Vec<u8>, String> {
+        let mut object = Vec::new();
+        let took = (&mut self.stream).take(bytes).read_to_end(&mut object);
+        match took {
+            Ok(got) if got as u64 == bytes => Ok(object),
+            Ok(got) => Err(format!("the relay hung up after {got} of {bytes} bytes of an object")),
+            Err(error) => Err(format!("taking an object: {error}")),
+        }
     }
 
     /// Says one line, and the object that belongs to it.

@@ -1,10 +1,11 @@
 //! The control connection: lines of JSON over TCP, on this machine only.
 //!
 //! In: one object a line: `{"do":"status"}`, `{"do":"reload","auth":…}`, `{"do":"send","auth":…,"class":…,"bytes":N,"wait_ms":…}` followed
-//! by N raw bytes. Out: one object a line; the last line of an answer has `ok`. What changes something needs the line of the cookie file,
+//! by N raw bytes, `{"do":"watch","auth":…}`. Out: one object a line; the last line of an answer has `ok`; of a watch there is no last line. What changes something needs the line of the cookie file,
 //! which the relay draws at every start and only its user can read. Lines, connections, objects and idle time are bounded.
 
 use super::host::{NEWS_MAX, News, Order, Orders};
+use super::watch;
 use crate::rpc::auth::Auth;
 use crate::service::Stop;
 use relay::Class;
@@ -48,6 +49,14 @@ enum Request {
         bytes: u64,
         /// Milliseconds to wait for deliveries.
         wait_ms: Option<u64>,
+    },
+    Watch {
+        auth: String,
+        /// Only objects of this class.
+        class: Option<String>,
+        /// Each line is followed by the object.
+        #[serde(default)]
+        bytes: bool,
     },
 }
 
@@ -165,7 +174,9 @@ async fn converse(stream: TcpStream, from: SocketAddr, control: &Control) -> io:
         };
         let is_owner = match &request {
             Request::Status {} => true,
-            Request::Reload { auth } | Request::Send { auth, .. } => control.auth.is_owner(auth),
+            Request::Reload { auth } | Request::Send { auth, .. } | Request::Watch { auth, .. } => {
+                control.auth.is_owner(auth)
+            }
         };
         if !is_owner {
             control.counts.strangers.fetch_add(1, Ordering::Relaxed);
@@ -190,6 +201,13 @@ async fn converse(stream: TcpStream, from: SocketAddr, control: &Control) -> io:
                 )
                 .await?;
             }
+            Request::Watch { class, bytes, .. } => {
+                let class = match class.as_deref().map(super::parse_class).transpose() {
+                    Ok(class) => class,
+                    Err(why) => return say(&mut writer, &failed(&why)).await,
+                };
+                return watch(&mut reader, &mut writer, class, bytes, control).await;
+            }
             Request::Send { class, bytes, wait_ms, .. } => {
                 let object = take_object(&mut reader, &class, bytes, control).await;
                 match object {
@@ -198,6 +216,40 @@ async fn converse(stream: TcpStream, from: SocketAddr, control: &Control) -> io:
                     Err(why) => return say(&mut writer, &failed(&why)).await,
                 }
             }
+        }
+    }
+}
+
+/// Tells of objects until the other end says anything, or goes.
+async fn watch(
+    reader: &mut (impl AsyncReadExt + Unpin),
+    writer: &mut (impl AsyncWriteExt + Unpin),
+    class: Option<Class>,
+    with_bytes: bool,
+    control: &Control,
+) -> io::Result<()> {
+    let (watcher, mut watch) = watch::pair(class, with_bytes);
+    if !control.orders.give(Order::Watch(watcher)) {
+        return say(writer, &failed("the relay is behind with its orders; try again")).await;
+    }
+    say(writer, &json!({ "watching": true })).await?;
+    let mut said = [0; 1];
+    loop {
+        let told = tokio::select! {
+            told = watch.next() => told,
+            _ = reader.read(&mut said) => return Ok(()),
+        };
+        let Some(told) = told else {
+            let max = watch::WATCHERS_MAX;
+            let why = format!("the relay stops, or {max} others watch already");
+            return say(writer, &failed(&why)).await;
+        };
+        if told.lost > 0 {
+            say(writer, &json!({ "lost": told.lost })).await?;
+        }
+        say(writer, &told.line).await?;
+        if let Some(bytes) = told.bytes {
+            writer.write_all(&bytes).await?;
         }
     }
 }

@@ -4,9 +4,11 @@
 //! lines. Orders come over a short queue and wake the thread; nothing here waits for a connection: who does not read its news loses them.
 
 use super::inbox::{Arrived, Inbox};
+use super::watch::{Seen, Watcher, Watchers};
 use relay::engine::Event;
 use relay::node::Relay;
 use relay::object::{FailReason, ObjectEvent};
+use relay::origin::OriginKeys;
 use relay::{Class, ObjectId, PeerConfig, PeerId};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -40,10 +42,23 @@ pub enum Order {
         /// Where news of it go.
         news: mpsc::Sender<News>,
     },
-    /// From now on these peers.
-    Peers(Vec<PeerConfig>),
+    /// From now on these peers and these origins.
+    Configure(Configured),
+    /// Tell of every object that comes.
+    Watch(Watcher),
     /// What `relay status` shows.
     Status(oneshot::Sender<Value>),
+}
+
+/// What a running relay takes over from its settings.
+#[derive(Debug)]
+pub struct Configured {
+    /// Whom it speaks with.
+    pub peers: Vec<PeerConfig>,
+    /// Whose proofs count.
+    pub origins: OriginKeys,
+    /// What they are called.
+    pub origin_names: Vec<String>,
 }
 
 /// What becomes of an object that was sent. `Refused` and `Done` are last words.
@@ -114,6 +129,9 @@ pub struct Host {
     orders: Receiver<Order>,
     waits: HashMap<ObjectId, Vec<Wait>>,
     deliveries: VecDeque<(ObjectId, PeerId)>,
+    watchers: Watchers,
+    /// Our own key for proofs, and the names of those that count.
+    origins: (Option<[u8; 32]>, Vec<String>),
     public_key: String,
     began: Instant,
 }
@@ -154,6 +172,8 @@ impl Host {
             orders,
             waits: HashMap::new(),
             deliveries: VecDeque::with_capacity(DELIVERIES_MAX),
+            watchers: Watchers::default(),
+            origins: (None, Vec::new()),
             public_key,
             began: Instant::now(),
         };
@@ -182,7 +202,12 @@ impl Host {
     fn carry_out(&mut self, order: Order) {
         match order {
             Order::Send { class, bytes, wait, news } => self.send(class, bytes, wait, news),
-            Order::Peers(peers) => self.relay.set_peers(peers),
+            Order::Configure(Configured { peers, origins, origin_names }) => {
+                self.relay.set_peers(peers);
+                self.origins = (origins.public(), origin_names);
+                self.relay.set_origins(origins);
+            }
+            Order::Watch(watcher) => self.watchers.add(watcher),
             Order::Status(answer) => {
                 // Who asked may have gone.
                 let _ = answer.send(self.status());
@@ -242,15 +267,10 @@ impl Host {
                 self.left(peer);
             }
             Event::Object(ObjectEvent::Received { id, class, bytes, from, took_us }) => {
-                let name = format!("{}.{}", shown(id), class_name(class));
-                tracing::info!(
-                    id = shown(id),
-                    class = class_name(class),
-                    bytes = bytes.len(),
-                    from = self.name(from),
-                    took_us,
-                    "object"
-                );
+                let (id, class, from) = (shown(id), class_name(class), self.name(from));
+                let name = format!("{id}.{class}");
+                tracing::info!(id, class, bytes = bytes.len(), from, took_us, "object");
+                self.watchers.tell(&Seen { id, class, bytes: bytes.clone(), from, took_us });
                 self.inbox.put(Arrived { name, bytes });
             }
             Event::Object(ObjectEvent::Delivered { id, peer, .. }) => {
@@ -365,6 +385,8 @@ impl Host {
             "uptime_s": self.began.elapsed().as_secs(),
             "io": self.relay.io_stats(),
             "inbox": counts.shown(),
+            "watchers": self.watchers.shown(),
+            "origins": { "own": self.origins.0.map(hex::encode), "known": self.origins.1 },
         });
         if let (Some(status), Value::Object(own)) = (status.as_object_mut(), own) {
             status.extend(own);

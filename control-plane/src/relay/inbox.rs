@@ -147,6 +147,18 @@ fn is_unfinished(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "part")
 }
 
+/// Writes a file that is there whole or not at all.
+pub fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let part = folder.join(format!("{name}.part"));
+    let written = std::fs::File::create(&part)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| std::fs::rename(&part, folder.join(name)));
+    written.inspect_err(|_| {
+        // Half a file helps nobody.
+        let _ = std::fs::remove_file(&part);
+    })
+}
+
 struct Writer {
     folder: PathBuf,
     limits: InboxLimits,
@@ -181,17 +193,8 @@ impl Writer {
                 return Ok(false);
             }
         }
-        let path = self.folder.join(&arrived.name);
-        let part = self.folder.join(format!("{}.part", arrived.name));
-        let is_new = !path.exists();
-        let written = std::fs::File::create(&part)
-            .and_then(|mut file| file.write_all(&arrived.bytes))
-            .and_then(|()| std::fs::rename(&part, &path));
-        if let Err(error) = written {
-            // Half a file helps nobody.
-            let _ = std::fs::remove_file(&part);
-            return Err(error);
-        }
+        let is_new = !self.folder.join(&arrived.name).exists();
+        write_whole(&self.folder, &arrived.name, &arrived.bytes)?;
         if is_new {
             self.used.bytes += bytes;
             self.used.files += 1;

@@ -20,6 +20,11 @@ pub fn parse(text: &str) -> Result<[u8; 32], String> {
 
 /// Reads the pair from the file with the secret.
 pub fn read(path: &Path) -> Result<Keys, String> {
+    read_secret(path).map(Keys::from_secret)
+}
+
+/// Reads a secret key of either kind: a relay's, or an origin's.
+pub fn read_secret(path: &Path) -> Result<[u8; 32], String> {
     let at = path.display();
     let told = |error: std::io::Error| {
         format!("reading the key {at}: {error}; `metanode relay keygen` writes one")
@@ -32,13 +37,11 @@ pub fn read(path: &Path) -> Result<Keys, String> {
     }
     // What is in the file is not said: it may be a key with a slip in it.
     let text = secret::read(path)?;
-    parse(&text)
-        .map(Keys::from_secret)
-        .map_err(|_| format!("{at}: the first line is no key of 64 hex digits"))
+    parse(&text).map_err(|_| format!("{at}: the first line is no key of 64 hex digits"))
 }
 
-/// Draws a pair and writes its secret, never over a file that is there.
-pub fn write_new(path: &Path) -> Result<Keys, String> {
+/// Draws a secret and writes it, never over a file that is there.
+pub fn write_new(path: &Path) -> Result<[u8; 32], String> {
     let told = |error: std::io::Error| format!("writing the key {}: {error}", path.display());
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| format!("drawing a key: {error}"))?;
@@ -53,7 +56,7 @@ pub fn write_new(path: &Path) -> Result<Keys, String> {
         .map_err(told)?;
     file.write_all(format!("{}\n", hex::encode(bytes)).as_bytes()).map_err(told)?;
     file.sync_all().map_err(told)?;
-    Ok(Keys::from_secret(bytes))
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -64,8 +67,9 @@ mod tests {
     fn a_key_is_private_read_back_and_never_written_over() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("new/relay.key");
-        let keys = write_new(&path).expect("written");
-        assert_eq!(read(&path).expect("read").public(), keys.public());
+        let secret = write_new(&path).expect("written");
+        assert_eq!(read_secret(&path), Ok(secret));
+        assert_eq!(read(&path).expect("read").public(), Keys::from_secret(secret).public());
         assert!(write_new(&path).expect_err("it is there").contains("exists"));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("ours");
         assert!(read(&path).expect_err("too open").contains("chmod 600"));

@@ -2,7 +2,7 @@
 //!
 //! In: [`settings`] (a TOML file, `METANODE_BFR_*`) and a key file. Out: a process that carries objects between configured peers, writes what
 //! it receives into its inbox and answers on a control connection. `relay run` is the process, `relay keygen` draws its key, `relay send`,
-//! `relay status` and `relay reload` speak with it over [`control`].
+//! `relay watch`, `relay status` and `relay reload` speak with it over [`control`].
 //!
 //! Threads: one turns the relay ([`host`]), one writes files ([`inbox`]), one serves connections. SIGHUP and `relay reload` read the peers
 //! again; links of peers that stay are not touched. SIGINT and SIGTERM end it: peers are told, files are whole.
@@ -14,6 +14,7 @@ mod inbox;
 pub mod keys;
 mod metrics;
 pub mod settings;
+mod watch;
 
 use crate::datadir::{DataDir, DataDirError};
 use crate::logs::Logs;
@@ -26,7 +27,9 @@ use control::Control;
 use host::Host;
 use inbox::{Inbox, InboxLimits};
 use relay::Class;
+use relay::link::Keys;
 use relay::node::Relay;
+use relay::origin::OriginKeys;
 use serde_json::{Value, json};
 use settings::RelaySettings;
 use std::io::Write;
@@ -56,12 +59,17 @@ enum RelayCommand {
     Keygen {
         #[command(flatten)]
         file: File,
-        /// The file [default: key_file of the settings]
+        /// The file [default: key_file of the settings, or origin_key_file]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// The key that proves who made an object, instead of the relay's own
+        #[arg(long)]
+        origin: bool,
     },
     /// Hands an object to the running relay, which sends it to all its peers
     Send(SendArgs),
+    /// Prints a line for every object that the running relay receives
+    Watch(WatchArgs),
     /// What the running relay knows about its peers and objects
     Status {
         #[command(flatten)]
@@ -102,6 +110,21 @@ struct SendArgs {
     /// Seconds to wait
     #[arg(long, value_name = "S", default_value_t = 30)]
     timeout: u64,
+}
+
+#[derive(Args, Debug)]
+struct WatchArgs {
+    #[command(flatten)]
+    file: File,
+    /// Only objects of this class
+    #[arg(long)]
+    class: Option<String>,
+    /// Writes each object into this folder, as ID.CLASS, before its line is printed
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Ends after so many objects
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
 }
 
 /// Why a relay cannot run.
@@ -158,8 +181,11 @@ fn parse_class(text: &str) -> Result<Class, String> {
 pub fn main(args: &RelayArgs) -> ExitCode {
     let (name, done) = match &args.command {
         RelayCommand::Run { file } => return run_main(file),
-        RelayCommand::Keygen { file, out } => ("keygen", keygen(file, out.as_deref())),
+        RelayCommand::Keygen { file, out, origin } => {
+            ("keygen", keygen(file, out.as_deref(), *origin))
+        }
         RelayCommand::Send(args) => ("send", send(args)),
+        RelayCommand::Watch(args) => ("watch", watch(args)),
         RelayCommand::Status { file, json } => ("status", status(file, *json)),
         RelayCommand::Reload { file } => ("reload", reload(file)),
         RelayCommand::Config => {
@@ -205,14 +231,53 @@ fn print(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
-fn keygen(file: &File, out: Option<&Path>) -> Result<(), Failed> {
+fn keygen(file: &File, out: Option<&Path>, origin: bool) -> Result<(), Failed> {
     let path = match out {
         Some(path) => path.to_owned(),
-        None => RelaySettings::load(file.config.as_deref())?.key_file(),
+        None => {
+            let settings = RelaySettings::load(file.config.as_deref())?;
+            if origin { settings.new_origin_key_file() } else { settings.key_file() }
+        }
     };
-    let keys = keys::write_new(&path)?;
+    let secret = keys::write_new(&path)?;
+    let public = match origin {
+        true => OriginKeys::new(Some(&secret), &[])
+            .ok()
+            .and_then(|keys| keys.public())
+            .ok_or_else(|| "the key that was drawn is none".to_owned())?,
+        false => *Keys::from_secret(secret).public(),
+    };
     eprintln!("relay keygen: the secret is in {}; peers need the line below", path.display());
-    print(&format!("{}\n", hex::encode(keys.public())));
+    print(&format!("{}\n", hex::encode(public)));
+    Ok(())
+}
+
+fn watch(args: &WatchArgs) -> Result<(), Failed> {
+    let class = args.class.as_deref().map(parse_class).transpose()?;
+    let settings = RelaySettings::load(args.file.config.as_deref())?;
+    if let Some(folder) = &args.out {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| format!("making {}: {error}", folder.display()))?;
+    }
+    let mut client = Client::connect(&settings, Duration::from_secs(10))?;
+    let request = json!({
+        "do": "watch", "auth": client::cookie(&settings)?, "class": class.map(host::class_name),
+        "bytes": args.out.is_some(),
+    });
+    client.say(&request, &[])?;
+    client.be_patient()?;
+    let mut left = args.count.unwrap_or(u64::MAX);
+    while left > 0 {
+        let line = client.hear()?;
+        if let (Some(object), Some(folder)) = (line["object"].as_object(), &args.out) {
+            let bytes = client.take(object["bytes"].as_u64().unwrap_or_default())?;
+            let text = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
+            inbox::write_whole(folder, &format!("{}.{}", text("id"), text("class")), &bytes)
+                .map_err(|error| format!("writing into {}: {error}", folder.display()))?;
+        }
+        left -= u64::from(line["object"].is_object());
+        print(&format!("{line}\n"));
+    }
     Ok(())
 }
 
@@ -300,6 +365,15 @@ fn run_main(file: &File) -> ExitCode {
     }
 }
 
+/// What a relay that runs takes over.
+fn configured(settings: &RelaySettings) -> Result<host::Configured, String> {
+    Ok(host::Configured {
+        peers: settings.peers.clone(),
+        origins: settings.origin_keys()?,
+        origin_names: settings.origins.iter().map(|origin| origin.name.clone()).collect(),
+    })
+}
+
 /// Reads the file again and gives the running relay its peers; says what else changed and waits for a restart.
 fn reloads(
     file: File,
@@ -311,14 +385,20 @@ fn reloads(
         let now =
             RelaySettings::load(file.config.as_deref()).map_err(|errors| errors.to_string())?;
         logs.set(&now.log_level)?;
-        let peers = now.peers.len();
-        if !orders.give(host::Order::Peers(now.peers.clone())) {
+        let (peers, origins) = (now.peers.len(), now.origins.len());
+        if !orders.give(host::Order::Configure(configured(&now)?)) {
             return Err("the relay is behind with its orders; try again".into());
         }
-        let same = RelaySettings { peers: Vec::new(), log_level: before.log_level.clone(), ..now };
-        let needs_restart = same != RelaySettings { peers: Vec::new(), ..before.clone() };
-        tracing::info!(peers, needs_restart, "the settings were read again");
-        Ok(json!({ "peers": peers, "needs_restart": needs_restart }))
+        let rest = |settings: &RelaySettings| RelaySettings {
+            peers: Vec::new(),
+            origins: Vec::new(),
+            origin_key_file: None,
+            log_level: before.log_level.clone(),
+            ..settings.clone()
+        };
+        let needs_restart = rest(&now) != rest(&before);
+        tracing::info!(peers, origins, needs_restart, "the settings were read again");
+        Ok(json!({ "peers": peers, "origins": origins, "needs_restart": needs_restart }))
     })
 }
 
@@ -326,6 +406,7 @@ fn run(file: &File, settings: &RelaySettings, logs: Logs) -> Result<(), RelayErr
     let interrupted = signals::interrupted();
     let keys = keys::read(&settings.key_file()).map_err(RelayError::Key)?;
     let public_key = hex::encode(keys.public());
+    let configured = configured(settings).map_err(RelayError::Key)?;
     let data = DataDir::at(&settings.data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -359,7 +440,7 @@ fn run(file: &File, settings: &RelaySettings, logs: Logs) -> Result<(), RelayErr
     };
     let inbox = Inbox::open(&settings.inbox(), limits).map_err(system("opening the inbox"))?;
     let (host, orders) = Host::new(relay, inbox, public_key.clone());
-    orders.give(host::Order::Peers(settings.peers.clone()));
+    orders.give(host::Order::Configure(configured));
 
     let auth = Auth::with_cookie(&settings.cookie_file())?;
     let reload = reloads(file.clone(), settings.clone(), orders.clone(), logs);

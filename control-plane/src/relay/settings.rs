@@ -2,7 +2,7 @@
 //!
 //! In: a TOML file and `METANODE_BFR_*` variables, which win over it. Out: [`RelaySettings`], or every mistake at once. A row's key is its
 //! name in the file and, in capitals behind the prefix, its variable; peers are `[[peer]]` tables in the file, or a TOML array of such
-//! tables in `METANODE_BFR_PEERS`, which stands for all of them. A name nobody knows is refused with the nearest one. Keys come from files.
+//! tables in `METANODE_BFR_PEERS`, which stands for all of them; origins likewise. A name nobody knows is refused with the nearest one. Keys come from files.
 //!
 //! `metanode relay config` prints the commented file, which is the manual.
 
@@ -14,6 +14,7 @@ use relay::io::{Backend, IoOptions};
 use relay::link::Keys;
 use relay::node::standalone;
 use relay::object::ObjectsConfig;
+use relay::origin::OriginKeys;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,10 @@ pub const PREFIX: &str = "METANODE_BFR_";
 const FILE_VARIABLE: &str = "METANODE_BFR_CONFIG";
 /// The variable that stands for all peers.
 const PEERS_VARIABLE: &str = "METANODE_BFR_PEERS";
+/// The variable that stands for all origins.
+const ORIGINS_VARIABLE: &str = "METANODE_BFR_ORIGINS";
+/// Origins whose proofs count: a proof is tried against each.
+const ORIGINS_MAX: usize = 64;
 /// Peers of one relay.
 pub const PEERS_MAX: usize = 256;
 /// Longest name of a peer.
@@ -47,6 +52,32 @@ impl Value for Backend {
     fn show(&self) -> String {
         self.name().to_owned()
     }
+}
+
+/// Threads that move packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IoThreads(pub usize);
+
+impl Value for IoThreads {
+    const FORM: &'static str = "COUNT (1 to 64; 0: one a core)";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let count = text.trim().parse().ok().filter(|count| *count <= relay::io::THREADS_MAX);
+        count.map(Self).ok_or_else(|| format!("got `{text}`, expected {}", Self::FORM))
+    }
+
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// Somebody whose proofs count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginConfig {
+    /// Its name in status.
+    pub name: String,
+    /// Its Ed25519 key.
+    pub public_key: [u8; 32],
 }
 
 /// A compact target.
@@ -74,11 +105,17 @@ macro_rules! rows {
             $( $(#[doc = $help])* pub $field: $ty, )*
             /// Whom it speaks with.
             pub peers: Vec<PeerConfig>,
+            /// Whose proofs count.
+            pub origins: Vec<OriginConfig>,
         }
 
         impl RelaySettings {
             fn defaults() -> Result<Self, String> {
-                Ok(Self { $( $field: <$ty as Value>::parse($default)?, )* peers: Vec::new() })
+                Ok(Self {
+                    $( $field: <$ty as Value>::parse($default)?, )*
+                    peers: Vec::new(),
+                    origins: Vec::new(),
+                })
             }
 
             #[cfg(test)]
@@ -114,8 +151,14 @@ rows! {
     data_dir: PathBuf = "~/.metanode/relay",
     /// The file with this relay's secret key, written by `metanode relay keygen`, rights 0600. Left out: `relay.key` in the data directory.
     key_file: Option<PathBuf> = "",
+    /// The file with the secret key that proves what is sent here, written by `metanode relay keygen --origin`, rights 0600. Relays that list
+    /// its public key pass our objects on at once, whoever brings them. Left out: what is sent here carries no proof.
+    origin_key_file: Option<PathBuf> = "",
     /// How packets move; where this machine forbids `uring`, `udp` is used and the log says why.
     backend: Backend = "udp",
+    /// Sockets on the port, each with a thread of its own; the kernel gives each peer to one of them. With 1 the relay's thread moves the
+    /// packets itself, which is faster until a core is full of them.
+    io_threads: IoThreads = "1",
     /// Runs of packets travel through the kernel as one where it can.
     runs: bool = "true",
     /// What may leave to all peers together, in Mbit/s.
@@ -149,6 +192,12 @@ const PEER_KEYS: [(&str, &str); 6] = [
     ("trusted", "its packets are passed on before the object is complete (false)"),
     ("rate_mbit", "what may be sent to it, in Mbit/s (1000)"),
     ("dedicated_line", "nobody else uses the line: never slow down for others (false)"),
+];
+
+/// Keys of an `[[origin]]` table.
+const ORIGIN_KEYS: [(&str, &str); 2] = [
+    ("name", "its name in status"),
+    ("public_key", "64 hex digits, as its `metanode relay keygen --origin` printed them"),
 ];
 
 /// Every mistake, a line each.
@@ -196,12 +245,15 @@ impl RelaySettings {
         };
         for (key, value) in &table {
             let what = format!("{at}: {key}");
-            if key == "peer" {
-                self.peers(&what, value, errors);
+            if key == "peer" || key == "origin" {
+                self.tables(key, &what, value, errors);
                 continue;
             }
             let Some(row) = ROWS.iter().find(|row| row.name == key) else {
-                let known = ROWS.iter().map(|row| row.name.to_owned()).chain(["[[peer]]".into()]);
+                let known = ROWS
+                    .iter()
+                    .map(|row| row.name.to_owned())
+                    .chain(["[[peer]]".into(), "[[origin]]".into()]);
                 errors.push(unknown(&what, &nearest(key, known)));
                 continue;
             };
@@ -221,11 +273,12 @@ impl RelaySettings {
         if value.is_empty() || name == FILE_VARIABLE || is_service_link(name, value) {
             return;
         }
-        if name == PEERS_VARIABLE {
-            match format!("peer = {value}").parse::<toml::Table>() {
-                Ok(table) => self.peers(name, &table["peer"], errors),
+        let of = [(PEERS_VARIABLE, "peer"), (ORIGINS_VARIABLE, "origin")];
+        if let Some((_, kind)) = of.into_iter().find(|(variable, _)| *variable == name) {
+            match format!("all = {value}").parse::<toml::Table>() {
+                Ok(table) => self.tables(kind, name, &table["all"], errors),
                 Err(error) => errors.push(format!(
-                    "{name}: {}; expected a TOML array of peers",
+                    "{name}: {}; expected a TOML array of {kind} tables",
                     error.to_string().trim()
                 )),
             }
@@ -234,7 +287,10 @@ impl RelaySettings {
         if let Some(row) = ROWS.iter().find(|row| variable_of(row.name) == name) {
             return self.set(row, name, value, errors);
         }
-        let known = ROWS.iter().map(|row| variable_of(row.name)).chain([PEERS_VARIABLE.into()]);
+        let known = ROWS
+            .iter()
+            .map(|row| variable_of(row.name))
+            .chain([PEERS_VARIABLE.into(), ORIGINS_VARIABLE.into()]);
         errors.push(unknown(name, &nearest(name, known)));
     }
 
@@ -244,15 +300,25 @@ impl RelaySettings {
         }
     }
 
-    fn peers(&mut self, what: &str, value: &toml::Value, errors: &mut Vec<String>) {
-        self.peers.clear();
+    /// All `[[peer]]` or all `[[origin]]` tables.
+    fn tables(&mut self, kind: &str, what: &str, value: &toml::Value, errors: &mut Vec<String>) {
+        let is_peer = kind == "peer";
+        if is_peer {
+            self.peers.clear();
+        } else {
+            self.origins.clear();
+        }
         let Some(rows) = value.as_array() else {
-            return errors.push(format!("{what}: expected [[peer]] tables"));
+            return errors.push(format!("{what}: expected [[{kind}]] tables"));
         };
         for (i, row) in rows.iter().enumerate() {
             let what = format!("{what} {}", i + 1);
             if let Some(table) = row.as_table() {
-                self.peers.extend(peer(&what, table, errors));
+                if is_peer {
+                    self.peers.extend(peer(&what, table, errors));
+                } else {
+                    self.origins.extend(origin(&what, table, errors));
+                }
             } else {
                 let got = row.type_str();
                 errors.push(format!("{what}: got a TOML {got}, expected a table"));
@@ -283,11 +349,37 @@ impl RelaySettings {
                 errors.push(format!("peer `{}` has the public key of another one", peer.name));
             }
         }
+        if self.origins.len() > ORIGINS_MAX {
+            errors.push(format!("{} origins, at most {ORIGINS_MAX}", self.origins.len()));
+        }
+        for (i, origin) in self.origins.iter().enumerate() {
+            if self.origins[..i].iter().any(|other| other.name == origin.name) {
+                errors.push(format!("two origins are called `{}`", origin.name));
+            }
+            if OriginKeys::new(None, &[origin.public_key]).is_err() {
+                let name = &origin.name;
+                errors.push(format!(
+                    "origin `{name}`: public_key: that is no Ed25519 key; expected what its `metanode relay keygen --origin` printed"
+                ));
+            }
+        }
     }
 
     /// How to open the socket.
     pub fn io(&self) -> IoOptions {
-        IoOptions { gso: self.runs, gro: self.runs, ..IoOptions::at(self.listen) }
+        let threads = match self.io_threads.0 {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            count => count,
+        };
+        let threads = threads.min(relay::io::THREADS_MAX);
+        IoOptions { threads, gso: self.runs, gro: self.runs, ..IoOptions::at(self.listen) }
+    }
+
+    /// Whose proofs count, and the key that makes ours, which is read from its file.
+    pub fn origin_keys(&self) -> Result<OriginKeys, String> {
+        let own = self.origin_key_file.as_deref().map(super::keys::read_secret).transpose()?;
+        let known: Vec<[u8; 32]> = self.origins.iter().map(|origin| origin.public_key).collect();
+        OriginKeys::new(own.as_ref(), &known).map_err(|error| error.to_string())
     }
 
     /// An engine without peers.
@@ -309,6 +401,11 @@ impl RelaySettings {
     /// The file with the secret key.
     pub fn key_file(&self) -> PathBuf {
         self.key_file.clone().unwrap_or_else(|| self.data_dir.join("relay.key"))
+    }
+
+    /// Where `relay keygen --origin` writes.
+    pub fn new_origin_key_file(&self) -> PathBuf {
+        self.origin_key_file.clone().unwrap_or_else(|| self.data_dir.join("origin.key"))
     }
 
     /// Where received objects go.
@@ -391,6 +488,36 @@ fn peer(what: &str, table: &toml::Table, errors: &mut Vec<String>) -> Option<Pee
     (errors.len() == before).then_some(peer)
 }
 
+/// One origin; `None` and at least one error if it is not sound.
+fn origin(what: &str, table: &toml::Table, errors: &mut Vec<String>) -> Option<OriginConfig> {
+    let before = errors.len();
+    let (mut name, mut public_key) = (None, None);
+    for (key, value) in table {
+        match (key.as_str(), text_of(value)) {
+            (_, None) => errors.push(format!("{what}: {key}: got a TOML {}", value.type_str())),
+            ("name", Some(text)) => {
+                name = Some(text).filter(|name| (1..=NAME_BYTES_MAX).contains(&name.len()));
+            }
+            ("public_key", Some(text)) => match super::keys::parse(&text) {
+                Ok(bytes) => public_key = Some(bytes),
+                Err(why) => errors.push(format!("{what}: {key}: {why}")),
+            },
+            _ => {
+                let known = ORIGIN_KEYS.iter().map(|(name, _)| (*name).to_owned());
+                errors.push(unknown(&format!("{what}: {key}"), &nearest(key, known)));
+            }
+        }
+    }
+    if name.is_none() {
+        errors.push(format!("{what}: name: expected 1 to {NAME_BYTES_MAX} bytes"));
+    }
+    if public_key.is_none() && errors.len() == before {
+        errors.push(format!("{what}: public_key is missing"));
+    }
+    let origin = OriginConfig { name: name?, public_key: public_key? };
+    (errors.len() == before).then_some(origin)
+}
+
 /// The commented file.
 pub fn manual() -> String {
     let mut text = String::from(
@@ -407,6 +534,10 @@ pub fn manual() -> String {
     }
     text += "\n# A peer; as many such tables as there are peers.\n#[[peer]]\n";
     for (name, help) in PEER_KEYS {
+        text += &format!("#{name} = # {help}\n");
+    }
+    text += "\n# An origin whose proofs count; as many such tables as there are origins.\n#[[origin]]\n";
+    for (name, help) in ORIGIN_KEYS {
         text += &format!("#{name} = # {help}\n");
     }
     text
@@ -475,6 +606,30 @@ mod tests {
         assert!(said.contains("public key of another"), "{said}");
         let said = read("control_listen = \"0.0.0.0:9000\"", &[]).expect_err("not loopback");
         assert!(said.contains("loopback"), "{said}");
+    }
+
+    #[test]
+    fn origins_are_known_by_their_keys_and_their_mistakes_are_told_too() {
+        let point = OriginKeys::new(Some(&[5; 32]), &[]).expect("a key").public().expect("its own");
+        let point = hex::encode(point);
+        let text =
+            format!("io_threads = 3\n[[origin]]\nname = \"miner\"\npublic_key = \"{point}\"\n");
+        let settings = read(&text, &[]).expect("sound");
+        assert_eq!(settings.io().threads, 3);
+        assert_eq!(settings.origins[0].name, "miner");
+        assert!(!settings.origin_keys().expect("known keys").signs());
+        let inline = format!(
+            "[{{name = \"b\", public_key = \"{point}\"}}, {{name = \"b\", publc_key = \"\"}}]"
+        );
+        let said = read(&text, &[("METANODE_BFR_ORIGINS", &inline)]).expect_err("a slip");
+        assert!(said.contains("did you mean public_key?"), "{said}");
+        let none = "02".repeat(32);
+        let text = format!("io_threads = 65\n[[origin]]\nname = \"x\"\npublic_key = \"{none}\"\n");
+        let said = read(&text, &[]).expect_err("no point of the curve");
+        assert!(said.contains("no Ed25519 key") && said.contains("io_threads: got `65`"), "{said}");
+        let text = "origin_key_file = \"/nowhere/origin.key\"\n";
+        let said = read(text, &[]).expect("sound").origin_keys().expect_err("no such file");
+        assert!(said.contains("relay keygen"), "{said}");
     }
 
     #[test]

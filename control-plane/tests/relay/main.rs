@@ -58,6 +58,103 @@ fn a_file_of_a_megabyte_moves_and_the_sender_is_told_after_how_long() {
 }
 
 #[test]
+fn whoever_watches_gets_a_line_for_each_object_and_the_object_itself() {
+    let (a, b) = two();
+    let out = b.folder.path().join("out");
+    let config = b.config().to_string_lossy().into_owned();
+    let args =
+        ["relay", "watch", "--count", "2", "--class", "opaque", "--config", &config, "--out"];
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_metanode"))
+        .args(args)
+        .arg(&out)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut lines = BufReader::new(watch.stdout.take().expect("piped")).lines();
+    let mut next = || -> Value {
+        serde_json::from_str(&lines.next().expect("a line").expect("text")).expect("JSON")
+    };
+    assert_eq!(next()["watching"], true);
+    assert_eq!(b.status()["watchers"]["now"], 1);
+    let genesis = hex::decode(GENESIS).expect("hex");
+    assert!(a.send(&genesis, &["--class", "block", "--wait"]).status.success(), "{}", a.log());
+    for (n, len) in [(1, 300_000), (2, 9)] {
+        let object = bytes(len, n);
+        assert!(a.send(&object, &["--wait"]).status.success(), "{}", a.log());
+        let seen = next();
+        let seen = &seen["object"];
+        assert_eq!((seen["class"].as_str(), seen["from"].as_str()), (Some("opaque"), Some("a")));
+        assert_eq!(seen["bytes"], len);
+        let file = out.join(format!("{}.opaque", seen["id"].as_str().expect("an id")));
+        assert_eq!(std::fs::read(file).expect("written"), object);
+    }
+    assert!(watch.wait().expect("it ends").success(), "it ends after two");
+    let told = &b.status()["watchers"];
+    assert_eq!((&told["told"], &told["lost"]), (&Value::from(2), &Value::from(0)));
+
+    // Without the cookie nobody watches.
+    let node = b.node().expect("it runs");
+    let at = node["listen"]["control"].as_str().expect("an address").to_owned();
+    let mut stranger = TcpStream::connect(at).expect("loopback");
+    stranger.write_all(b"{\"do\":\"watch\",\"auth\":\"guess\"}\n").expect("said");
+    let mut answer = String::new();
+    stranger.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.contains("not the cookie"), "{answer}");
+}
+
+#[test]
+fn an_origin_that_is_known_is_believed_through_a_neighbour_that_is_not_trusted() {
+    let (mut a, mut b, mut c) = (Relay::new("a"), Relay::new("b"), Relay::new("c"));
+    let key = a.data().join("origin.key");
+    let made = metanode(&["relay", "keygen", "--origin", "--out", &key.to_string_lossy()]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let origin = text(&made.stdout).trim().to_owned();
+    write!(a.head, "origin_key_file = \"{}\"\n", key.display()).expect("a string");
+    b.head += "io_threads = 2\n";
+    b.peers(&[&a, &c]);
+    b.start();
+    a.peers(&[&b]);
+    a.start();
+    c.peers(&[&b]);
+    let known = format!("[[origin]]\nname = \"a\"\npublic_key = \"{origin}\"\n");
+    let untrusted = |relay: &Relay, more: &str| {
+        let text = std::fs::read_to_string(relay.config()).expect("settings");
+        let text = text.replace("trusted = true", "trusted = false");
+        std::fs::write(relay.config(), format!("{text}{more}")).expect("written");
+    };
+    untrusted(&c, &known);
+    c.start();
+    b.wait_for(&["a", "c"]);
+    a.wait_for(&["b"]);
+    assert_eq!(a.status()["origins"]["own"], Value::from(origin.as_str()));
+    assert_eq!(b.status()["caps"]["threads"], 2);
+
+    // b does not know the origin: it says so, and nothing goes on to c.
+    let refused = a.send(&bytes(200_000, 1), &["--wait"]);
+    assert!(!refused.status.success(), "{}", text(&refused.stdout));
+    assert!(b.inbox().is_empty() && c.inbox().is_empty());
+
+    untrusted(&b, &known);
+    let told = b.ask(&["reload"]);
+    assert!(text(&told.stdout).contains("\"origins\":1"), "{}", text(&told.stdout));
+    until("b knows a", || {
+        (b.status()["origins"]["known"] == serde_json::json!(["a"])).then_some(())
+    });
+    let object = bytes(200_000, 2);
+    let sent = a.send(&object, &["--wait"]);
+    assert!(sent.status.success(), "{}\n{}", text(&sent.stderr), a.log());
+    b.has(&object);
+    c.has(&object);
+    let told = until("c took the signed roots", || {
+        let taken = c.status()["objects"]["roots_taken"].as_u64();
+        taken.filter(|taken| *taken > 0)
+    });
+    // 200 kB in symbols of 1,024 bytes: four groups.
+    assert!(told >= 4, "{told}");
+    assert!(b.status()["objects"]["roots_refused"].as_u64().is_some_and(|refused| refused > 0));
+}
+
+#[test]
 fn relays_with_different_backends_understand_each_other() {
     let (mut a, mut b) = (Relay::new("a"), Relay::new("b"));
     a.head += "backend = \"uring\"\n";
