@@ -36,8 +36,6 @@ pub struct PeerConfig {
 /// What the object layer is told when a link comes up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PeerInfo {
-    /// As configured.
-    pub trusted: bool,
     /// Drawn by the peer's process when it started: another value means that it has forgotten everything.
     pub incarnation: u64,
 }

@@ -17,6 +17,10 @@ pub(crate) enum Plant {
     NacksUnsent,
     /// Memory of objects that are over is not given back.
     MemoryKept,
+    /// Objects begin whether there is room for them or not.
+    RoomUnchecked,
+    /// Reading the settings again ends every link.
+    ReloadCutsOff,
 }
 
 #[cfg(test)]

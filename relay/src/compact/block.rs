@@ -339,7 +339,11 @@ pub(crate) mod tests {
 
     /// An outline of `subtrees` subtrees of four leaves, the last with `last` of them.
     pub(crate) fn some_outline(subtrees: usize, last: u32) -> Outline {
-        let coinbase = b"coinbase".to_vec();
+        outline_with(b"coinbase".to_vec(), subtrees, last)
+    }
+
+    /// The same with this coinbase.
+    pub(crate) fn outline_with(coinbase: Vec<u8>, subtrees: usize, last: u32) -> Outline {
         let leaf = |subtree: usize, at: usize| consensus::hash::sha256(&[subtree as u8, at as u8]);
         let mut with = Vec::new();
         let mut roots = Vec::new();

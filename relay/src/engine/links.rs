@@ -10,6 +10,7 @@ use crate::link::{
     Stage, TokenBucket, Turn, call, called,
 };
 use crate::peer::{LinkView, PeerConfig, PeerId, PeerInfo, PeerView};
+use crate::plants::{self, Plant};
 use crate::time::NowUs;
 use crate::wire::{
     Answer, Frame, FrameBuf, HELLO_LEN, Hello, Inside, Packet, Priority, Sealed, write_cookie,
@@ -140,7 +141,8 @@ impl Links {
     pub fn set_peers(&mut self, peers: Vec<PeerConfig>, upper: &mut impl Upper, now: NowUs) {
         for at in 0..self.links.len() {
             let gone = self.links[at].as_ref().is_some_and(|link| {
-                !peers.iter().any(|peer| peer.public_key == link.config.public_key)
+                plants::is(Plant::ReloadCutsOff)
+                    || !peers.iter().any(|peer| peer.public_key == link.config.public_key)
             });
             if gone {
                 self.close(PeerId(at as u16), upper, now);

@@ -90,8 +90,8 @@ impl Above {
 }
 
 impl Upper for Above {
-    fn peer_up(&mut self, peer: PeerId, info: PeerInfo, links: &LinkView, now: NowUs) {
-        self.objects.peer_up(peer, info, links, now);
+    fn peer_up(&mut self, peer: PeerId, _: PeerInfo, links: &LinkView, now: NowUs) {
+        self.objects.peer_up(peer, links, now);
         self.push(Event::PeerUp { peer });
     }
 
@@ -226,16 +226,19 @@ mod tests {
         let seed = [node as u8 + 100; 32];
         let config = EngineConfig::default();
         let mut engine = Engine::new(config, keys(node), open_lookups(), &seed, start);
-        let peers = peers.iter().map(|&peer| PeerConfig {
+        engine.set_peers(configs(peers).collect(), start);
+        engine
+    }
+
+    fn configs(peers: &[usize]) -> impl Iterator<Item = PeerConfig> {
+        peers.iter().map(|&peer| PeerConfig {
             name: format!("node {peer}"),
             addr: Some(address(peer)),
             public_key: *keys(peer).public(),
             trusted: true,
             rate_mbit: 950,
             dedicated_line: false,
-        });
-        engine.set_peers(peers.collect(), start);
-        engine
+        })
     }
 
     #[test]
@@ -268,6 +271,35 @@ mod tests {
                 .filter(|event| matches!(event, Event::Object(ObjectEvent::Delivered { .. })));
             assert_eq!(delivered.count(), 1, "its neighbour has it and said so");
         }
+    }
+
+    #[test]
+    fn trust_that_is_taken_away_at_run_time_ends_the_passing_on_of_single_symbols() {
+        let path = Path { rate_bytes_s: 125_000_000, queue_us: 200_000, ..Path::clean(5_000) };
+        let nodes = vec![engine(0, &[1]), engine(1, &[0, 2]), engine(2, &[1])];
+        let mut world = World::new(Network::new(1, path), nodes);
+        world.run(2_000_000);
+        let took = |world: &mut World<Engine>, seed| {
+            let started = world.now;
+            let bytes: Arc<[u8]> = Dice::new(seed).bytes(1_000_000).into();
+            world.node(0).send(Class::Opaque, bytes, None, started).expect("a peer");
+            let done = world.run_until(2_000_000, |world| {
+                let mut events = std::iter::from_fn(|| world.node(2).event());
+                events.any(|event| matches!(event, Event::Object(ObjectEvent::Received { .. })))
+            });
+            assert!(done, "it arrives");
+            let took = world.now.since(started);
+            world.run(1_000_000);
+            took
+        };
+        let trusted = took(&mut world, 1);
+        let now = world.now;
+        let peers = configs(&[0, 2]).map(|config| PeerConfig { trusted: false, ..config });
+        world.node(1).set_peers(peers.collect(), now);
+        assert_eq!(world.node(1).view().up().count(), 2, "no link noticed");
+        let apart = took(&mut world, 2);
+        // A megabyte takes 9 ms: it is passed on when all of it is here.
+        assert!(apart > trusted + 6_000, "{trusted} us trusted, {apart} us not");
     }
 
     #[test]

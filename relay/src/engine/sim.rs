@@ -1,4 +1,5 @@
-//! The protocol in a simulator: a few relays, a bad network, restarts, a hostile peer and a hostile stranger, from one seed.
+//! The protocol in a simulator: a few relays in any shape, a bad network, restarts, settings read again, one relay with little memory, a
+//! hostile peer and a hostile stranger, from one seed.
 //!
 //! A run draws everything from its seed, lets the real engines work, and then asks what a user would ask: did every object
 //! arrive, whole and equal, or is there a reason with a name? Did anything stall, grow, or send too fast? The planted bugs of
@@ -185,6 +186,15 @@ impl Member {
     }
 }
 
+/// What reading the settings again changes at one relay.
+#[derive(Clone, Copy, Debug)]
+enum Reload {
+    /// Nothing, or the rate and the trust of this neighbour; no link may notice.
+    Change { peer: usize, trusted: bool, rate_mbit: u32 },
+    /// This neighbour is dropped, and comes back after so long.
+    Drop { peer: usize, us: u64 },
+}
+
 /// What a seed says.
 #[derive(Debug)]
 struct Plan {
@@ -199,6 +209,10 @@ struct Plan {
     sends: Vec<(u64, usize, Class, usize)>,
     restart: Option<(u64, usize, u64)>,
     stranger: bool,
+    /// When the settings of which relay are read again.
+    reloads: Vec<(u64, usize, Reload)>,
+    /// A relay with little memory.
+    tight: Option<usize>,
 }
 
 impl Plan {
@@ -229,6 +243,14 @@ impl Plan {
                 }
             }
         }
+        // Everybody with everybody: the origin stripes over all, and they pass their parts on.
+        if dice.unit() < 0.2 {
+            for a in 0..relays {
+                for b in 0..a {
+                    join(&mut peers, a, b, true);
+                }
+            }
+        }
         let is_short = dice.unit() < 0.3;
         let rekey = Rekey { packets: 2_000, us: 3_000_000 };
         let mut sends: Vec<_> = (0..2 + dice.below(5))
@@ -255,7 +277,48 @@ impl Plan {
             sends,
             restart: restarts.then_some(restart),
             stranger: dice.unit() < 0.5,
+            reloads: Vec::new(),
+            tight: None,
         }
+        .reloading(dice)
+    }
+
+    fn reloading(mut self, dice: &mut Dice) -> Self {
+        let mut reloads: Vec<_> = (0..dice.below(4))
+            .map(|_| {
+                let node = dice.below(self.relays as u64) as usize;
+                let neighbours: Vec<usize> =
+                    self.peers[node].keys().copied().filter(|&peer| peer < self.relays).collect();
+                let peer = neighbours[dice.below(neighbours.len() as u64) as usize];
+                let change = if dice.unit() < 0.3 {
+                    Reload::Drop { peer, us: 20_000 + dice.below(1_500_000) }
+                } else {
+                    let rate_mbit = RATE_MBIT / (1 + dice.below(3) as u32);
+                    Reload::Change { peer, trusted: dice.unit() < 0.7, rate_mbit }
+                };
+                (dice.below(3_000_000), node, change)
+            })
+            .collect();
+        reloads.sort_unstable_by_key(|&(at, ..)| at);
+        self.reloads = if dice.unit() < 0.5 { reloads } else { Vec::new() };
+        self.tight = (dice.unit() < 0.25).then(|| dice.below(self.relays as u64) as usize);
+        self
+    }
+
+    /// Whether an object may fail to get somewhere without its origin's knowing.
+    fn is_rough(&self) -> bool {
+        let drops = |&(_, _, change): &(u64, usize, Reload)| matches!(change, Reload::Drop { .. });
+        self.restart.is_some() || self.tight.is_some() || self.reloads.iter().any(drops)
+    }
+
+    /// Memory of a relay's objects.
+    fn bytes_max(&self, node: usize) -> usize {
+        if self.tight == Some(node) { 900_000 } else { 24 << 20 }
+    }
+
+    /// How many they may be.
+    fn objects_max(&self, node: usize) -> usize {
+        if self.tight == Some(node) { 3 } else { 512 }
     }
 
     fn keys(node: usize) -> Keys {
@@ -278,8 +341,9 @@ impl Plan {
         let links = LinksConfig { rekey: self.rekey, ..LinksConfig::default() };
         let objects = ObjectsConfig {
             object_bytes_max: 2 << 20,
-            bytes_max: 24 << 20,
-            bytes_per_peer_max: 8 << 20,
+            bytes_max: self.bytes_max(node),
+            bytes_per_peer_max: self.bytes_max(node) / 2,
+            objects_max: self.objects_max(node),
             seed: node as u64,
             ..ObjectsConfig::default()
         };
@@ -404,7 +468,14 @@ fn run(seed: u64) -> Result<(), String> {
     let mut sends = plan.sends.iter().peekable();
     let mut restart = plan.restart;
     let mut back_at = None;
-    while sends.peek().is_some() || restart.is_some() || back_at.is_some() {
+    let mut reloads = plan.reloads.iter().peekable();
+    let mut again = Vec::new();
+    while sends.peek().is_some()
+        || restart.is_some()
+        || back_at.is_some()
+        || reloads.peek().is_some()
+        || !again.is_empty()
+    {
         world.run(10_000);
         let since = world.now.since(begun);
         while let Some(&(_, node, class, len)) = sends.next_if(|&&(at, ..)| at <= since) {
@@ -421,6 +492,7 @@ fn run(seed: u64) -> Result<(), String> {
                     seen.ended.entry(id.0).or_default().1 = neighbours;
                 }
                 Err(SendError::NoPeer) if neighbours == 0 => {}
+                Err(SendError::Full { .. }) if plan.tight == Some(node) => {}
                 Err(error) => return Err(format!("node {node} does not send: {error}")),
             }
         }
@@ -431,6 +503,18 @@ fn run(seed: u64) -> Result<(), String> {
         }
         if let Some((_, node)) = back_at.take_if(|&mut (at, _)| at <= world.now) {
             world.nodes[node] = Some(plan.relay(node, 1, world.now));
+        }
+        while let Some((_, node, change)) = reloads.next_if(|&&(at, ..)| at <= since) {
+            reload(&plan, *node, *change, &mut world)?;
+            if let Reload::Drop { us, .. } = *change {
+                again.push((world.now + us, *node));
+            }
+        }
+        for (_, node) in again.extract_if(.., |(at, _)| *at <= world.now) {
+            let now = world.now;
+            if let Some(engine) = world.nodes[node].as_mut().and_then(Member::engine) {
+                engine.set_peers(plan.configs(node), now);
+            }
         }
         if plan.stranger {
             let now = world.now;
@@ -459,12 +543,12 @@ fn run(seed: u64) -> Result<(), String> {
     stepped?;
     for (id, (from, bytes)) in &seen.sent {
         let has = &seen.has[id];
-        let reason = seen.failed.contains_key(id) || plan.restart.is_some();
+        let reason = seen.failed.contains_key(id) || plan.is_rough();
         if has.len() < plan.relays && !reason {
             let len = bytes.len();
             return Err(format!("{len} bytes of node {from} are with {has:?} and nobody says why"));
         }
-        if plan.restart.is_none() && !plan.hostile && has.len() < plan.relays {
+        if !plan.is_rough() && !plan.hostile && has.len() < plan.relays {
             let why = &seen.failed[id];
             return Err(format!("object of node {from} did not get through: {why:?}"));
         }
@@ -473,6 +557,41 @@ fn run(seed: u64) -> Result<(), String> {
     seen.collect(&mut world)?;
     check_bounds(&plan, &mut world)?;
     check_rest(&plan, &seen, &mut world)
+}
+
+/// Reads the settings of a relay again; links of peers that stay must not notice.
+fn reload(
+    plan: &Plan,
+    node: usize,
+    change: Reload,
+    world: &mut World<Member>,
+) -> Result<(), String> {
+    let now = world.now;
+    let Some(engine) = world.nodes[node].as_mut().and_then(Member::engine) else { return Ok(()) };
+    let name = |peer: usize| format!("node {peer}");
+    let up =
+        |engine: &Engine| -> Vec<PeerId> { engine.view().up().map(|(peer, _)| peer).collect() };
+    let mut configs = plan.configs(node);
+    let mut before = up(engine);
+    match change {
+        Reload::Change { peer, trusted, rate_mbit } => {
+            for config in configs.iter_mut().filter(|config| config.name == name(peer)) {
+                (config.trusted, config.rate_mbit) = (trusted, rate_mbit);
+            }
+        }
+        Reload::Drop { peer, .. } => {
+            configs.retain(|config| config.name != name(peer));
+            let gone = engine.peer_named(&name(peer));
+            before.retain(|other| Some(*other) != gone);
+        }
+    }
+    engine.set_peers(configs, now);
+    let after = up(engine);
+    if after == before {
+        Ok(())
+    } else {
+        Err(format!("node {node} read {change:?}: links {before:?} became {after:?}"))
+    }
 }
 
 fn check_bounds(plan: &Plan, world: &mut World<Member>) -> Result<(), String> {
@@ -484,7 +603,11 @@ fn check_bounds(plan: &Plan, world: &mut World<Member>) -> Result<(), String> {
         if status.sessions > sessions {
             return Err(format!("node {at} has {} sessions; at most {sessions}", status.sessions));
         }
-        if status.objects.bytes > 24 << 20 {
+        let (objects, most) = (status.objects.in_flight, plan.objects_max(at));
+        if objects > most {
+            return Err(format!("node {at} holds {objects} objects; at most {most}"));
+        }
+        if status.objects.bytes > plan.bytes_max(at) {
             return Err(format!("node {at} holds {} bytes of objects", status.objects.bytes));
         }
     }
@@ -517,7 +640,7 @@ fn check_rest(plan: &Plan, seen: &Seen, world: &mut World<Member>) -> Result<(),
                 }
             }
         }
-        if plan.restart.is_none()
+        if !plan.is_rough()
             && !plan.stranger
             && !plan.hostile
             && let Some(count) = status.drops.get("key_unknown").filter(|&&count| count > 20)
@@ -529,7 +652,7 @@ fn check_rest(plan: &Plan, seen: &Seen, world: &mut World<Member>) -> Result<(),
             return Err(format!("node {at} has lost a link for good: {peers:?}"));
         }
     }
-    if !plan.hostile && plan.restart.is_none() {
+    if !plan.hostile && !plan.is_rough() {
         if got > sent {
             return Err(format!("{got} symbols were heard and {sent} sent: some counted twice"));
         }
@@ -568,7 +691,16 @@ fn objects_arrive_whole_and_equal_or_fail_with_a_reason_whatever_the_network_and
 #[test]
 fn every_planted_bug_is_found() {
     use Plant::*;
-    let bugs = [ReplayUnchecked, TagUnchecked, PacerDeaf, RekeyCutsOff, NacksUnsent, MemoryKept];
+    let bugs = [
+        ReplayUnchecked,
+        TagUnchecked,
+        PacerDeaf,
+        RekeyCutsOff,
+        NacksUnsent,
+        MemoryKept,
+        RoomUnchecked,
+        ReloadCutsOff,
+    ];
     for bug in bugs {
         plants::plant(Some(bug));
         let found = (0..150).find_map(|seed| run(seed).err().map(|complaint| (seed, complaint)));

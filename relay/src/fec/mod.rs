@@ -7,8 +7,6 @@
 //! parity after decoding), and what has to be inverted to decode is itself a Cauchy matrix, whose inverse has a closed
 //! form. Nothing is allocated for a group but the scratch space the caller keeps.
 //!
-//! [`Rs16`] is a code over thousands of symbols at once, for what is sent one way; docs/bfr.md, section 9, says when.
-//!
 //! Every row of coefficients that is left when any rows and columns are struck out of a Cauchy matrix is invertible,
 //! so any k symbols decode. Source: Blömer et al., "An XOR-Based Erasure-Resilient Coding Scheme", ICSI TR-95-048.
 //!
@@ -18,7 +16,6 @@ pub mod budget;
 pub mod field;
 mod kernel;
 mod portable;
-mod rs16;
 mod rs8;
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
@@ -27,4 +24,3 @@ mod x86;
 
 pub use kernel::{Backend, Kernel};
 pub use rs8::{Rs8, SYMBOLS_MAX, Scratch};
-pub use rs16::Rs16;

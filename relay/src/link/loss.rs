@@ -4,10 +4,15 @@
 //! deviations, which is what parity is sized for; bursts make windows differ, so they raise it by themselves. Numbers are
 //! judged only when packets well behind them have come, so reordering is not loss.
 
+use super::peer_link::LOSS_UNKNOWN;
 use super::replay::{REPLAY_WINDOW, ReplayWindow};
 
 /// Packets a window of judgement has.
 pub const LOSS_WINDOW: u64 = 256;
+/// The first windows are shorter, so that a quiet link learns something from its first object.
+pub const LOSS_WINDOW_EARLY: u64 = 64;
+/// So many of them; and until there were so many, the estimate does not fall below what it was before the first.
+pub const WINDOWS_EARLY: u32 = 4;
 /// A window is judged when a number so far behind it was heard.
 pub const REORDER_MAX: u64 = 64;
 /// Weight of the newest window.
@@ -29,12 +34,17 @@ impl LossEstimate {
         // After a jump the bits of what was jumped over are gone, and nothing is known about it.
         let oldest = window.end().saturating_sub(u64::from(REPLAY_WINDOW)).next_multiple_of(64);
         *judged_to = oldest.max(*judged_to);
-        while window.end() >= *judged_to + LOSS_WINDOW + REORDER_MAX {
-            let heard = window.heard(*judged_to, LOSS_WINDOW / 64);
-            *judged_to += LOSS_WINDOW;
+        loop {
+            let is_early = self.windows < WINDOWS_EARLY;
+            let packets = if is_early { LOSS_WINDOW_EARLY } else { LOSS_WINDOW };
+            if window.end() < *judged_to + packets + REORDER_MAX {
+                return;
+            }
+            let heard = window.heard(*judged_to, packets / 64);
+            *judged_to += packets;
             // Nothing at all of a window is an outage. No parity helps against it, so none is sized for it.
             if heard > 0 {
-                self.add(1.0 - heard as f32 / LOSS_WINDOW as f32);
+                self.add(1.0 - heard as f32 / packets as f32);
             }
         }
     }
@@ -51,7 +61,8 @@ impl LossEstimate {
 
     /// Mean plus two sigma; `None` before the first window.
     pub fn estimate(&self) -> Option<f32> {
-        (self.windows > 0).then(|| (self.mean + 2.0 * self.variance.sqrt()).min(1.0))
+        let least = if self.windows < WINDOWS_EARLY { LOSS_UNKNOWN } else { 0.0 };
+        (self.windows > 0).then(|| (self.mean + 2.0 * self.variance.sqrt()).clamp(least, 1.0))
     }
 
     /// Loss of the newest window.
@@ -89,6 +100,13 @@ mod tests {
     fn a_path_that_loses_nothing_is_estimated_at_nothing() {
         assert_eq!(fed(0..10_000).estimate(), Some(0.0));
         assert_eq!(fed(0..100).estimate(), None, "too few to say");
+        assert_eq!(
+            fed(0..200).estimate(),
+            Some(LOSS_UNKNOWN),
+            "too few to say that it loses nothing"
+        );
+        let some = fed((0..200).filter(|seq| seq % 16 != 0)).estimate();
+        assert!(some.is_some_and(|loss| loss >= 0.06), "a loss is seen early: {some:?}");
     }
 
     #[test]
@@ -119,6 +137,6 @@ mod tests {
     #[test]
     fn an_outage_is_not_judged() {
         let loss = fed((0..1_000).chain(500_000..501_000));
-        assert!(loss.windows() < 10, "{}", loss.windows());
+        assert!(loss.windows() < 12, "{}", loss.windows());
     }
 }

@@ -412,7 +412,7 @@ impl Link {
         self.hang_up(keys);
         self.calls.succeeded();
         self.calls.due = now;
-        let info = PeerInfo { trusted: self.config.trusted, incarnation };
+        let info = PeerInfo { incarnation };
         let before = self.up.replace(info);
         if plants::is(Plant::RekeyCutsOff) {
             let newest = self.sending().map(|session| session.key_in);

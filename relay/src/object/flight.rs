@@ -22,6 +22,15 @@ pub const FAIL_TARGET: f64 = 1e-3;
 pub const PARITY_MIN: u32 = 2;
 /// Parity that even the smallest group may have, where all of its data would be less.
 pub const PARITY_SMALL: u32 = 8;
+/// What a block's first objects get on a line that loses anything: they are small, everything waits for them, and losses come in runs
+/// (one in twenty of those of eight packets is longer than this).
+pub const PARITY_BURST: u32 = 24;
+/// A line that loses less than this loses nothing.
+const LOSSY: f32 = 0.005;
+/// Symbols beside those that a peer asks for again of a block's first objects.
+const REPAIR_SPARE: usize = 8;
+/// An object of which only a few symbols came should have come within this: 24 packets at 25 Mbit/s.
+const PACE_US_MAX: u64 = 10_000;
 /// A request for repair waits at least this long after the last symbol: reordering.
 pub const QUIET_US_MIN: u64 = 2_000;
 
@@ -168,6 +177,17 @@ impl Flight {
         matches!(self.state, State::Whole(_))
     }
 
+    /// Symbols that go beside those that are asked for, or ask: everything waits for a block's first objects, and a burst that took
+    /// some of them may go on.
+    pub fn spare(&self) -> usize {
+        if self.urgency == Priority::Header { REPAIR_SPARE } else { 0 }
+    }
+
+    /// Whether this peer was sent, or has, a symbol of it.
+    pub fn has_begun(&self, peer: PeerId) -> bool {
+        self.transfers.iter().any(|transfer| transfer.peer() == peer && transfer.has_begun())
+    }
+
     /// The transfer to this peer.
     pub fn transfer(&mut self, peer: PeerId) -> Option<&mut Transfer> {
         self.transfers.iter_mut().find(|transfer| transfer.peer() == peer)
@@ -191,12 +211,15 @@ impl Flight {
     }
 
     /// Parity a group of this object gets on the way to a peer with this loss.
-    pub fn parity_for(shape: &Shape, loss: f32) -> u16 {
-        let k = u32::from(shape.k_max());
-        let most = k.max(PARITY_SMALL).min(255 - k);
+    pub fn parity_for(&self, loss: f32) -> u16 {
+        let (k, groups) = (u32::from(self.shape.k_max()), self.shape.groups() as u32);
+        let is_first = self.urgency == Priority::Header && loss >= LOSSY;
+        // A burst is shared by all groups; and nothing gets many times its own size.
+        let burst = if is_first { (PARITY_BURST / groups).min(2 * k + 6) } else { 0 };
+        let most = k.max(PARITY_SMALL).max(burst).min(self.shape.parity_max(0) as u32);
         let loss = f64::from(loss.clamp(0.0, 0.5));
-        let r = budget::parity(k, shape.groups() as u32, loss, FAIL_TARGET, most);
-        r.clamp(PARITY_MIN.min(most), most) as u16
+        let r = budget::parity(k, groups, loss, FAIL_TARGET, most);
+        r.clamp(PARITY_MIN.max(burst).min(most), most) as u16
     }
 
     /// Parity symbols a group gets before the data, for a peer that misses this share of the symbols on a link with this
@@ -281,8 +304,9 @@ impl Flight {
         let got = assembly.symbols_held().max(1) as u64;
         let expected =
             self.shape.symbols() as u64 + self.shape.groups() as u64 * u64::from(self.parity_hint);
-        // With few symbols the pace says little: wait for a round trip then.
-        let pace = if got < 4 { u64::from(row.rtt_us) } else { elapsed * expected / got };
+        // With few symbols the pace says little.
+        let few = u64::from(row.rtt_us).min(PACE_US_MAX);
+        let pace = if got < 4 { few } else { elapsed * expected / got };
         // An answer takes a round trip; each one in vain doubles the wait, up to 64 times.
         let trip = (u64::from(row.rtt_us) + 4 * u64::from(row.rtt_var_us)).max(5_000);
         // After an outage the pace is wrong, and every late symbol makes it worse: silence is silence.
@@ -308,7 +332,7 @@ impl Flight {
     /// How long after the last symbol a peer that said nothing is asked again.
     pub fn probe_after_us(row: &PeerView, probes: u8) -> u64 {
         let trip = u64::from(row.rtt_us) + 4 * u64::from(row.rtt_var_us);
-        (trip * 3 / 2).max(30_000) << probes.min(6)
+        (trip * 5 / 4).max(20_000) << probes.min(6)
     }
 }
 

@@ -9,10 +9,11 @@ use crate::drops::DropReason;
 use crate::fec::field;
 use crate::lookup::HeaderView;
 use crate::peer::PeerId;
+use crate::time::NowUs;
 use crate::wire::{BODY_MAX, Data, DataFields, ObjectId};
 use consensus::header::Header;
 use consensus::pow::{U256, hash_meets_bits};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Bytes of an object of class header.
 pub const HEADER_OBJECT_LEN: u32 = (HEAD_LEN + Header::BYTES) as u32;
@@ -21,6 +22,9 @@ pub const ADMITTED_MAX: usize = 4_096;
 /// Symbols of blocks that may wait for their header, for all peers together.
 pub const WAITING_MAX: usize = 64;
 
+/// How often a header is asked for that symbols wait for.
+pub const HEADER_ASKS_MAX: u8 = 3;
+
 /// A symbol that overtook its header.
 #[derive(Clone, Debug)]
 pub struct Waiting {
@@ -28,6 +32,10 @@ pub struct Waiting {
     pub peer: PeerId,
     /// Its fields; `None` for an empty slot.
     pub fields: Option<DataFields>,
+    /// When it came, or when its header was last asked for.
+    since: NowUs,
+    /// How often its header was asked for.
+    asks: u8,
     /// Bytes of it.
     len: usize,
     bytes: [u8; BODY_MAX],
@@ -52,7 +60,14 @@ pub struct Gate {
 
 impl Default for Gate {
     fn default() -> Self {
-        let empty = Waiting { peer: PeerId(0), fields: None, len: 0, bytes: [0; BODY_MAX] };
+        let empty = Waiting {
+            peer: PeerId(0),
+            fields: None,
+            since: NowUs(0),
+            asks: 0,
+            len: 0,
+            bytes: [0; BODY_MAX],
+        };
         Self {
             admitted: BTreeMap::new(),
             order: VecDeque::with_capacity(ADMITTED_MAX),
@@ -149,15 +164,42 @@ impl Gate {
     }
 
     /// Keeps a symbol until its header comes. False when an older one had to go for it.
-    pub fn wait(&mut self, peer: PeerId, data: &Data<'_>) -> bool {
+    pub fn wait(&mut self, peer: PeerId, data: &Data<'_>, now: NowUs) -> bool {
         let slot = &mut self.waiting[self.next];
         self.next = (self.next + 1) % WAITING_MAX;
         let was_empty = slot.fields.is_none();
         slot.peer = peer;
+        (slot.since, slot.asks) = (now, 0);
         slot.fields = Some(data.fields);
         slot.len = data.payload.len();
         slot.bytes[..slot.len].copy_from_slice(data.payload);
         was_empty
+    }
+
+    /// Headers that symbols have waited for as long as `patience` says: whom to ask for which, and when to look again. The first question is
+    /// due after `quiet_us`, each further one after another round trip.
+    pub fn overdue(
+        &mut self,
+        now: NowUs,
+        quiet_us: u64,
+        trip_us: impl Fn(PeerId) -> u64,
+    ) -> (BTreeSet<(PeerId, ObjectId)>, NowUs) {
+        let (mut asks, mut next) = (BTreeSet::new(), NowUs::NEVER);
+        for slot in self.waiting.iter_mut().filter(|slot| slot.asks < HEADER_ASKS_MAX) {
+            let Some(fields) = slot.fields else { continue };
+            let wait_us = if slot.asks == 0 { quiet_us } else { trip_us(slot.peer).max(quiet_us) };
+            if now >= slot.since + wait_us {
+                slot.asks += 1;
+                slot.since = now;
+                asks.insert((slot.peer, fields.object));
+            }
+            if slot.asks < HEADER_ASKS_MAX {
+                let wait_us =
+                    if slot.asks == 0 { quiet_us } else { trip_us(slot.peer).max(quiet_us) };
+                next = next.min(slot.since + wait_us);
+            }
+        }
+        (asks, next)
     }
 
     /// Takes out one symbol that waits for this header.

@@ -44,9 +44,9 @@ use crate::compact::Salt;
 use crate::fec::{Rs8, Scratch};
 use crate::lookup::Lookups;
 use crate::origin::{OriginKeys, RootOf, Roots, parity_below};
-use crate::peer::{LinkView, PeerId, PeerInfo};
+use crate::peer::{LinkView, PeerId};
 use crate::time::NowUs;
-use crate::wire::{Code, DataFields, FrameBuf, NackEntry, ObjectId, Priority, flags};
+use crate::wire::{Class, Code, DataFields, FrameBuf, NackEntry, ObjectId, Priority, flags};
 use flight::{Flight, Key, State};
 use gate::Gate;
 use recent::Recent;
@@ -128,31 +128,73 @@ pub const EVENTS_MAX: usize = 65_536;
 pub const GATHER_TIMEOUT_US: u64 = 30_000_000;
 /// A whole object that nobody needs any more stays so long for late requests.
 pub const LINGER_US: u64 = 2_000_000;
+/// Symbols between two copies of a header, where there are others to send: as many as a burst of losses takes.
+pub const HEADER_EVERY: u32 = 8;
 /// A peer that does not say that it has the object is asked so often.
 pub const PROBES_MAX: u8 = 7;
 
 /// A frame that waits for its link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Control {
-    Stop { flags: u8, id: ObjectId, len: u32 },
-    Nack { key: Key },
-    Plain { id: ObjectId },
-    Misses { id: ObjectId, permille: u16 },
+    Stop {
+        flags: u8,
+        id: ObjectId,
+        len: u32,
+    },
+    Nack {
+        key: Key,
+    },
+    /// A header that symbols of its block wait for.
+    Header {
+        id: ObjectId,
+    },
+    Plain {
+        id: ObjectId,
+    },
+    Misses {
+        id: ObjectId,
+        permille: u16,
+    },
 }
 
 /// One peer as the object layer sees it.
 #[derive(Debug)]
 struct Peer {
-    info: PeerInfo,
     control: VecDeque<Control>,
     /// Objects with something to send, by priority; the first one goes on until it has nothing more.
     ready: [VecDeque<Key>; Priority::ALL.len()],
+    /// Symbols since the last one of a header.
+    since_header: u32,
     bytes: usize,
     incomplete: usize,
     /// Share of the symbols of blocks that it did not know lately.
     miss: f32,
     /// Roots by nobody we know, counted since then.
     strange_roots: (NowUs, u32),
+}
+
+impl Peer {
+    /// The queue and the place in it of the object whose turn it is: the most urgent one, but between the copies of a header
+    /// [`HEADER_EVERY`] symbols of something else, so that no burst of losses takes all of them.
+    fn next_ready(
+        &self,
+        flights: &BTreeMap<Key, Flight>,
+        peer: PeerId,
+    ) -> Option<(Priority, usize)> {
+        let mut queues =
+            Priority::ALL.into_iter().filter(|at| !self.ready[*at as usize].is_empty());
+        let first = queues.next()?;
+        let queue = &self.ready[first as usize];
+        let is_copy = self.since_header < HEADER_EVERY
+            && queue[0].class == Class::Header
+            && flights.get(&queue[0]).is_some_and(|flight| flight.has_begun(peer));
+        Some(match queues.next().filter(|next| *next < Priority::Low) {
+            _ if !is_copy => (first, 0),
+            _ if queue.len() > 1 => (first, 1),
+            Some(next) => (next, 0),
+            None => (first, 0),
+        })
+    }
 }
 
 /// All objects in flight, and all peers they come from and go to.
@@ -214,7 +256,7 @@ impl Objects {
     }
 
     /// A link is up. What is under way goes to the new peer, too.
-    pub fn peer_up(&mut self, peer: PeerId, info: PeerInfo, links: &LinkView, now: NowUs) {
+    pub fn peer_up(&mut self, peer: PeerId, links: &LinkView, now: NowUs) {
         if self.peer(peer).is_some() {
             self.peer_down(peer, now);
         }
@@ -222,9 +264,9 @@ impl Objects {
             self.peers.resize_with(peer.index() + 1, || None);
         }
         self.peers[peer.index()] = Some(Peer {
-            info,
             control: VecDeque::new(),
             ready: Default::default(),
+            since_header: 0,
             bytes: 0,
             incomplete: 0,
             miss: MISS_AT_FIRST,
@@ -318,22 +360,21 @@ impl Objects {
         }
         loop {
             let at = self.peers.get_mut(peer.index())?.as_mut()?;
-            let urgency =
-                Priority::ALL.into_iter().find(|at_| !at.ready[*at_ as usize].is_empty())?;
+            let (urgency, place) = at.next_ready(&self.flights, peer)?;
             let queue = &mut at.ready[urgency as usize];
-            let key = *queue.front().expect("the queue was just found not empty");
+            let key = queue[place];
             let Some(flight) = self.flights.get_mut(&key) else {
-                queue.pop_front();
+                queue.remove(place);
                 continue;
             };
             let (shape, whole, hops) = (flight.shape, flight.is_whole(), flight.hops);
             let Some(transfer) = flight.transfer(peer) else {
-                queue.pop_front();
+                queue.remove(place);
                 continue;
             };
             if urgency < Priority::Low && !transfer.is_urgent() && transfer.has_work() {
                 // What is left is for an idle line.
-                queue.pop_front();
+                queue.remove(place);
                 let low = &mut at.ready[Priority::Low as usize];
                 if !low.contains(&key) {
                     low.push_back(key);
@@ -347,7 +388,7 @@ impl Objects {
             }
             let (more, parity) = (transfer.has_work(), transfer.parity());
             if !more || pick.is_none() {
-                queue.pop_front();
+                queue.remove(place);
                 if whole && !transfer.is_stopped() {
                     transfer.probe = now + Flight::probe_after_us(links.get(peer), transfer.probes);
                     self.due = self.due.min(transfer.probe);
@@ -395,6 +436,7 @@ impl Objects {
             if !flight.write(pick, self.code, frame.data(&fields, len)) {
                 continue;
             }
+            at.since_header = if key.class == Class::Header { 0 } else { at.since_header + 1 };
             self.counts.symbols_sent += 1;
             self.counts.parity_sent += u64::from(usize::from(pick.number) >= shape.k(pick.group));
             return Some(urgency);
@@ -416,6 +458,13 @@ impl Objects {
                 let written = frame.nack(key.id, flight.shape.object_len(), entries);
                 self.counts.nacks_sent += u64::from(written > 0);
                 written > 0
+            }
+            Control::Header { id } => {
+                if self.gate.part(id).is_some() {
+                    return false;
+                }
+                self.counts.nacks_sent += 1;
+                frame.nack(id, HEADER_OBJECT_LEN, [NackEntry { group: 0, need: 1 }]) > 0
             }
             Control::Plain { id } => {
                 self.counts.wants_sent += 1;

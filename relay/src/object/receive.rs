@@ -6,7 +6,7 @@
 use super::assembly::{Assembly, Put};
 use super::flight::{Flight, Key, QUIET_US_MIN, State, urgency};
 use super::gate::{Gate, HEADER_OBJECT_LEN};
-use super::head::{Form, HEAD_LEN, Part};
+use super::head::{Form, HEAD_LEN, Part, block_id};
 use super::proofs::Proofs;
 use super::send::Cargo;
 use super::shape::Shape;
@@ -18,7 +18,8 @@ use crate::drops::DropReason;
 use crate::origin::{ROOT_ID_LEN, RootOf, SignedRoot, Tree, parity_below};
 use crate::peer::{LinkView, PeerId};
 use crate::time::NowUs;
-use crate::wire::{Class, Code, Data, Frame, Nack, ObjectId, Root, Stop, Want, flags};
+use crate::wire::{Class, Code, Data, DataFields, Frame, Nack, ObjectId, Root, Stop, Want, flags};
+use std::sync::Arc;
 
 impl Objects {
     /// Takes an authenticated frame.
@@ -48,7 +49,7 @@ impl Objects {
         links: &LinkView,
         now: NowUs,
     ) -> Result<(), DropReason> {
-        let trusted = self.peer(peer).is_some_and(|peer| peer.info.trusted);
+        let trusted = links.get(peer).trusted;
         let shape = Shape::of_packet(data).ok_or(DropReason::ShapeWrong)?;
         let proof_len = shape.proof_len(data.fields.group);
         let last = shape.k(data.fields.group) + shape.parity_max(data.fields.group);
@@ -214,11 +215,13 @@ impl Objects {
         }
         if !self.origins.is_signed(&what, root.root, root.signature) {
             // An honest peer passes on what origins made that do not count here.
+            self.counts.roots_refused += 1;
             let account = self.peer(peer).expect("frames come from known peers");
             account.strange_roots.1 += 1;
             self.answer(peer, flags::REFUSED, root.object, root.object_len, now);
             return Err(DropReason::ObjectUnknown);
         }
+        self.counts.roots_taken += 1;
         self.roots.add(what, SignedRoot { root: *root.root, signature: *root.signature });
         Ok(())
     }
@@ -255,8 +258,12 @@ impl Objects {
             if admitted != id {
                 return Err(DropReason::HashWrong);
             }
-        } else if key.class == Class::Block && self.gate.part(id).is_none() {
-            let kept_all = self.gate.wait(peer, data);
+        } else if key.class == Class::Block
+            && self.gate.part(id).is_none()
+            && !self.admit_by_first(peer, key, data, links, now)
+        {
+            let kept_all = self.gate.wait(peer, data, now);
+            self.due = self.due.min(now + QUIET_US_MIN);
             return if kept_all { Ok(()) } else { Err(DropReason::HeaderNotYet) };
         }
         self.begin_flight(peer, key, shape, data.fields.hops_left.checked_sub(1), links, now)?;
@@ -264,7 +271,54 @@ impl Objects {
         {
             self.prefill(block, key.from, links, now)?;
         }
+        if key.class == Class::Block {
+            self.let_in(id, links, now);
+        }
         Ok(())
+    }
+
+    /// A block starts with its header: where the header's own packets were lost, the block's first symbol lets it in, and the header
+    /// goes on to others from here.
+    fn admit_by_first(
+        &mut self,
+        peer: PeerId,
+        key: Key,
+        data: &Data<'_>,
+        links: &LinkView,
+        now: NowUs,
+    ) -> bool {
+        let DataFields { object, group, symbol, hops_left, .. } = data.fields;
+        let header = data.payload.get(HEAD_LEN..).and_then(|rest| rest.first_chunk::<80>());
+        let Some(header) = header.filter(|header| block_id(header) == object) else { return false };
+        let trusted = key.from.is_none();
+        if group > 0
+            || symbol > 0
+            || self.gate.admit(header, trusted, &mut *self.lookups.headers).is_err()
+        {
+            return false;
+        }
+        self.warm_after(header, now);
+        let bytes: Arc<[u8]> = Arc::from(&header[..]);
+        if let Some(hops) = hops_left.checked_sub(1) {
+            let others: Vec<PeerId> =
+                links.up().map(|(other, _)| other).filter(|other| *other != peer).collect();
+            let cargo = Cargo {
+                id: Some(object),
+                ..Cargo::plain(Class::Header, bytes.clone(), hops, true)
+            };
+            // Without room the block itself will not get far either.
+            let _ = self.launch(cargo, &others, links, now);
+        }
+        self.recent.finish(object, Class::Header, HEADER_OBJECT_LEN);
+        self.counts.received += 1;
+        self.push_event(ObjectEvent::Received {
+            id: object,
+            class: Class::Header,
+            bytes,
+            from: peer,
+            took_us: 0,
+        });
+        true
     }
 
     /// Begins an object on the account of a peer, within its limits.
@@ -280,7 +334,7 @@ impl Objects {
         let cost = Flight::gathering_bytes(shape);
         let config = self.config;
         let account = self.peer(peer).expect("objects begin with known peers");
-        let most = match account.info.trusted {
+        let most = match links.get(peer).trusted {
             true => config.incomplete_max,
             false => config.incomplete_untrusted_max,
         };
@@ -345,6 +399,7 @@ impl Objects {
             .entries()
             .map(|entry| usize::from(entry.group) < shape.groups() && flight.can_mint(entry.group))
             .collect();
+        let spare = flight.spare();
         let Some(transfer) = flight.transfer(peer) else { return Err(DropReason::ObjectUnknown) };
         if !transfer.open_nack(now, u64::from(row.rtt_us) / 2) {
             return Err(DropReason::NackQuota);
@@ -354,7 +409,7 @@ impl Objects {
                 return Err(DropReason::ShapeWrong);
             }
             if can {
-                transfer.repair(&shape, entry.group, entry.need, row.loss);
+                transfer.repair(&shape, entry.group, entry.need, row.loss, spare);
             }
         }
         transfer.probe = NowUs::NEVER;

@@ -138,6 +138,10 @@ pub struct ObjectCounts {
     pub wants_sent: u64,
     /// Symbols of bodies that were known here before they came.
     pub symbols_prefilled: u64,
+    /// Roots signed by origins that count.
+    pub roots_taken: u64,
+    /// Roots signed by nobody we know.
+    pub roots_refused: u64,
     /// Control frames dropped because too many waited.
     pub control_dropped: u64,
     /// Events dropped because too many waited.

@@ -45,7 +45,7 @@ pub(super) struct Cargo {
 }
 
 impl Cargo {
-    fn plain(class: Class, bytes: Arc<[u8]>, hops: u8, to_all: bool) -> Self {
+    pub(super) fn plain(class: Class, bytes: Arc<[u8]>, hops: u8, to_all: bool) -> Self {
         Self {
             class,
             form: Form::Plain,
@@ -294,7 +294,7 @@ impl Objects {
             .collect();
         for (rank, peer) in to.iter().enumerate() {
             let loss = links.get(*peer).loss;
-            let parity = Flight::parity_for(&flight.shape, loss);
+            let parity = flight.parity_for(loss);
             let seed = config.seed ^ key.id.0;
             let mut transfer = Transfer::new(*peer, &flight.shape, parity, seed);
             transfer.roots_for(loss);

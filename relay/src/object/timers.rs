@@ -1,6 +1,6 @@
 //! Timers and memory: repair that is due, peers that fell silent, objects that are over, room for new ones.
 
-use super::flight::{Flight, Key};
+use super::flight::{Flight, Key, QUIET_US_MIN};
 use super::transfer::Transfer;
 use super::{
     Control, FailReason, GATHER_TIMEOUT_US, LINGER_US, ObjectEvent, Objects, PROBES_MAX, WANTS_MAX,
@@ -29,6 +29,12 @@ impl Objects {
             } else {
                 self.due = at;
             }
+        }
+        let trip_us = |peer| u64::from(links.get(peer).rtt_us);
+        let (asks, next) = self.gate.overdue(now, QUIET_US_MIN, trip_us);
+        self.due = self.due.min(next);
+        for (peer, id) in asks {
+            self.push_control(peer, Control::Header { id });
         }
         let keys: Vec<Key> = self.flights.keys().copied().collect();
         for key in keys {
@@ -64,6 +70,7 @@ impl Objects {
             return due.unwrap_or(NowUs::NEVER).min(end);
         }
         let mut next = NowUs::NEVER;
+        let spare = flight.spare();
         let mut failed = Vec::new();
         for transfer in flight.transfers.iter_mut().filter(|transfer| !transfer.is_stopped()) {
             if transfer.probe <= now && !transfer.has_work() {
@@ -72,7 +79,7 @@ impl Objects {
                     failed.push(transfer.peer());
                     continue;
                 }
-                transfer.ask(&flight.shape);
+                transfer.ask(&flight.shape, spare);
                 transfer.probe = NowUs::NEVER;
                 wake(&mut self.peers, key, flight.urgency, transfer);
             }
@@ -145,8 +152,9 @@ impl Objects {
     pub(super) fn make_room(&mut self, bytes: usize, now: NowUs) -> bool {
         /// An object in the making is safe for this long after its last symbol.
         const SAFE_US: u64 = 5_000_000;
-        while self.counts.bytes + bytes > self.config.bytes_max
-            || self.flights.len() >= self.config.objects_max
+        while !plants::is(Plant::RoomUnchecked)
+            && (self.counts.bytes + bytes > self.config.bytes_max
+                || self.flights.len() >= self.config.objects_max)
         {
             let rank = |flight: &Flight| match flight.is_whole() {
                 true => u8::from(!flight.transfers.iter().all(Transfer::is_stopped)),

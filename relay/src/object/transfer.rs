@@ -186,6 +186,11 @@ impl Transfer {
         is_new
     }
 
+    /// Whether the peer has a symbol, or was sent one.
+    pub fn has_begun(&self) -> bool {
+        self.groups.iter().any(|held| held.count > 0)
+    }
+
     fn holds(&self, group: u16, number: u8) -> bool {
         self.groups[usize::from(group)].bits[usize::from(number / 64)] & 1 << (number % 64) != 0
     }
@@ -248,12 +253,13 @@ impl Transfer {
         allowed
     }
 
-    /// The peer lacks `need` symbols of a group. `loss` is the share of what we send that it does not get.
-    pub fn repair(&mut self, shape: &Shape, group: u16, need: u8, loss: f32) {
+    /// The peer lacks `need` symbols of a group. `loss` is the share of what we send that it does not get; `spare` symbols go beside.
+    pub fn repair(&mut self, shape: &Shape, group: u16, need: u8, loss: f32, spare: usize) {
         let quota = REPAIR_ROUNDS * shape.symbols() + REPAIR_EXTRA;
         let loss = loss.clamp(0.0, 0.5);
         let symbols = (f32::from(need) / (1.0 - loss)).ceil() as usize + 1;
-        let symbols = symbols.min(shape.k(group) * 2 + 1).min(quota.saturating_sub(self.repaired));
+        let symbols =
+            (symbols + spare).min(shape.k(group) * 2 + 1).min(quota.saturating_sub(self.repaired));
         if self.stopped || symbols == 0 {
             return;
         }
@@ -268,10 +274,11 @@ impl Transfer {
         }
     }
 
-    /// One more symbol, to find out whether the peer is still there.
-    pub fn ask(&mut self, shape: &Shape) {
-        let group = usize::from(self.probes) % shape.groups();
-        self.repair.push_back((group as u16, 1));
+    /// One more symbol, and some to spare, to find out whether the peer is still there.
+    pub fn ask(&mut self, shape: &Shape, spare: usize) {
+        let group = (usize::from(self.probes) % shape.groups()) as u16;
+        let symbols = (1 + spare).min(2 * shape.k(group) + 1);
+        self.repair.push_back((group, symbols as u16));
         self.probes += 1;
     }
 
@@ -439,13 +446,13 @@ mod tests {
         let mut transfer = Transfer::new(PeerId(1), &shape, 3, 0);
         transfer.send_all(&shape, 0, 1);
         let sent: BTreeSet<_> = drain(&mut transfer, &shape).into_iter().collect();
-        transfer.repair(&shape, 0, 6, 0.25);
+        transfer.repair(&shape, 0, 6, 0.25, 0);
         let repair = drain(&mut transfer, &shape);
         assert_eq!(repair.len(), 9, "six of eight arrive, and one more for luck");
         assert!(repair.iter().all(|at| !sent.contains(at)));
         let mut all = 0;
         for _ in 0..1_000 {
-            transfer.repair(&shape, 0, 20, 0.0);
+            transfer.repair(&shape, 0, 20, 0.0, 0);
             all += drain(&mut transfer, &shape).len();
         }
         assert!(all <= REPAIR_ROUNDS * shape.symbols() + REPAIR_EXTRA, "{all} symbols of repair");
@@ -501,7 +508,7 @@ mod tests {
         transfer.stop();
         transfer.offer(0, 1);
         transfer.offer_group(0);
-        transfer.repair(&shape, 0, 1, 0.0);
+        transfer.repair(&shape, 0, 1, 0.0, 0);
         assert!(!transfer.has_work());
         assert_eq!(transfer.next(&shape), None);
     }

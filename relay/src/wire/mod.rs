@@ -137,8 +137,6 @@ pub enum Code {
     None = 0,
     /// Cauchy Reed-Solomon over GF(2^8).
     Rs8 = 1,
-    /// Reed-Solomon over GF(2^16).
-    Rs16 = 2,
 }
 
 impl Code {
@@ -147,7 +145,6 @@ impl Code {
         Some(match byte {
             0 => Self::None,
             1 => Self::Rs8,
-            2 => Self::Rs16,
             _ => return None,
         })
     }

@@ -2,7 +2,7 @@
 
 use super::pipe::{Net, Weather, mined};
 use crate::object::{ObjectsConfig, want};
-use crate::peer::PeerId;
+use crate::peer::{PeerId, PeerView};
 use crate::time::NowUs;
 use crate::wire::{Class, Code, DataFields, FrameBuf, Inside, NackEntry, ObjectId, flags};
 use proptest::prelude::*;
@@ -26,7 +26,7 @@ fn fields() -> impl Strategy<Value = DataFields> {
     let lens = prop_oneof![1u32..200, Just(120u32), Just(5_000u32), Just(90_000u32), any::<u32>()];
     (
         (any::<u8>(), 0u64..6, lens, 0u16..3),
-        (any::<u8>(), prop_oneof![1u8..=6, any::<u8>()], 0u8..3, 0u8..5),
+        (any::<u8>(), prop_oneof![1u8..=6, any::<u8>()], 0u8..2, 0u8..5),
         (0u8..3, any::<u16>()),
     )
         .prop_map(
@@ -39,7 +39,7 @@ fn fields() -> impl Strategy<Value = DataFields> {
                     group,
                     symbol,
                     k: k.max(1),
-                    code: Code::of(code).expect("three codes"),
+                    code: Code::of(code).expect("two codes"),
                     class: Class::of(class).expect("five classes"),
                     hops_left,
                     parity,
@@ -83,7 +83,7 @@ fn play(steps: Vec<(u16, Step)>) -> Result<(), TestCaseError> {
         net.join(0, other, Weather::FINE, other != 3);
     }
     let node = &mut net.nodes[0];
-    let (objects, links) = (&mut node.objects, &node.links);
+    let (objects, links) = (&mut node.objects, &mut node.links);
     let mut now = NowUs(2_000_000);
     let mut frame = FrameBuf::default();
     for (peer, step) in steps {
@@ -150,8 +150,13 @@ fn play(steps: Vec<(u16, Step)>) -> Result<(), TestCaseError> {
                 continue;
             }
             Step::Up { trusted } => {
-                let info = crate::peer::PeerInfo { trusted, incarnation: 2 };
-                objects.peer_up(peer, info, links, now);
+                let rows = (0..64).map(|other| {
+                    let row = *links.get(PeerId(other));
+                    let trusted = if PeerId(other) == peer { trusted } else { row.trusted };
+                    PeerView { trusted, ..row }
+                });
+                *links = rows.collect();
+                objects.peer_up(peer, links, now);
                 continue;
             }
         }

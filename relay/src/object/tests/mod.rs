@@ -6,3 +6,4 @@ mod gates;
 mod origins;
 mod pipe;
 mod stories;
+mod tails;

@@ -6,7 +6,7 @@ use crate::compact::TxStore;
 use crate::drops::{DropReason, Drops};
 use crate::lookup::{Found, HeaderView, Lookups, TxLookup};
 use crate::object::{ObjectEvent, Objects, ObjectsConfig};
-use crate::peer::{LinkView, PeerId, PeerInfo, PeerView};
+use crate::peer::{LinkView, PeerId, PeerView};
 use crate::time::NowUs;
 use crate::wire::{Class, FrameBuf, Inside, ObjectId};
 use std::collections::BTreeMap;
@@ -159,8 +159,7 @@ impl Net {
                 (0..64).map(|peer| *node.links.get(PeerId(peer))).collect();
             rows[to] = row;
             node.links = rows.into_iter().collect();
-            let info = PeerInfo { trusted, incarnation: 1 };
-            node.objects.peer_up(PeerId(to as u16), info, &node.links, self.now);
+            node.objects.peer_up(PeerId(to as u16), &node.links, self.now);
         }
     }
 
