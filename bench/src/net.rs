@@ -124,6 +124,20 @@ fn row(backend: Backend, how: Mode) -> (Value, bool) {
     (row, failed == 0)
 }
 
+/// Sends as many packets as the socket takes, for as long as is measured.
+fn flood(near: &mut dyn PacketIo, to: SocketAddr) -> io::Result<()> {
+    let mut batch = TxBatch::new();
+    let until = clock::now_us() + MEASURED_US;
+    while clock::now_us() < until {
+        while batch.push(to, &[7; MEASURED_BYTES]).is_ok() {}
+        near.tx_burst(&mut batch)?;
+        if !batch.is_empty() {
+            near.wait(clock::now_us() + 1_000)?;
+        }
+    }
+    Ok(())
+}
+
 /// Packets a second from one end to the other, one peer with as many packets as the socket takes; null where it could not be measured.
 fn speed(bed: &Namespaces<'_>) -> Value {
     let measured = || -> io::Result<Value> {
@@ -144,17 +158,10 @@ fn speed(bed: &Namespaces<'_>) -> Value {
                 }
                 Ok(far.stats().rx_packets)
             });
-            let mut batch = TxBatch::new();
-            let until = clock::now_us() + MEASURED_US;
-            while clock::now_us() < until {
-                while batch.push(to, &[7; MEASURED_BYTES]).is_ok() {}
-                near.tx_burst(&mut batch)?;
-                if !batch.is_empty() {
-                    near.wait(clock::now_us() + 1_000)?;
-                }
-            }
+            let sent = flood(&mut *near, to);
             is_over.store(true, Ordering::Release);
-            receives.join().expect("receiving does not panic")
+            let received = receives.join().expect("receiving does not panic");
+            sent.and(received)
         })?;
         let a_second = |packets: u64| packets * 1_000_000 / MEASURED_US;
         let sent = a_second(near.stats().tx_packets);

@@ -206,7 +206,7 @@ async fn converse(stream: TcpStream, from: SocketAddr, control: &Control) -> io:
                     Ok(class) => class,
                     Err(why) => return say(&mut writer, &failed(&why)).await,
                 };
-                return watch(&mut reader, &mut writer, class, bytes, control).await;
+                return tell(&mut reader, &mut writer, class, bytes, control).await;
             }
             Request::Send { class, bytes, wait_ms, .. } => {
                 let object = take_object(&mut reader, &class, bytes, control).await;
@@ -221,7 +221,7 @@ async fn converse(stream: TcpStream, from: SocketAddr, control: &Control) -> io:
 }
 
 /// Tells of objects until the other end says anything, or goes.
-async fn watch(
+async fn tell(
     reader: &mut (impl AsyncReadExt + Unpin),
     writer: &mut (impl AsyncWriteExt + Unpin),
     class: Option<Class>,

@@ -43,7 +43,7 @@ pub enum Order {
         news: mpsc::Sender<News>,
     },
     /// From now on these peers and these origins.
-    Configure(Configured),
+    Configure(Box<Configured>),
     /// Tell of every object that comes.
     Watch(Watcher),
     /// What `relay status` shows.
@@ -202,7 +202,8 @@ impl Host {
     fn carry_out(&mut self, order: Order) {
         match order {
             Order::Send { class, bytes, wait, news } => self.send(class, bytes, wait, news),
-            Order::Configure(Configured { peers, origins, origin_names }) => {
+            Order::Configure(configured) => {
+                let Configured { peers, origins, origin_names } = *configured;
                 self.relay.set_peers(peers);
                 self.origins = (origins.public(), origin_names);
                 self.relay.set_origins(origins);

@@ -232,12 +232,11 @@ fn print(text: &str) {
 }
 
 fn keygen(file: &File, out: Option<&Path>, origin: bool) -> Result<(), Failed> {
-    let path = match out {
-        Some(path) => path.to_owned(),
-        None => {
-            let settings = RelaySettings::load(file.config.as_deref())?;
-            if origin { settings.new_origin_key_file() } else { settings.key_file() }
-        }
+    let path = if let Some(path) = out {
+        path.to_owned()
+    } else {
+        let settings = RelaySettings::load(file.config.as_deref())?;
+        if origin { settings.new_origin_key_file() } else { settings.key_file() }
     };
     let secret = keys::write_new(&path)?;
     let public = match origin {
@@ -386,7 +385,7 @@ fn reloads(
             RelaySettings::load(file.config.as_deref()).map_err(|errors| errors.to_string())?;
         logs.set(&now.log_level)?;
         let (peers, origins) = (now.peers.len(), now.origins.len());
-        if !orders.give(host::Order::Configure(configured(&now)?)) {
+        if !orders.give(host::Order::Configure(Box::new(configured(&now)?))) {
             return Err("the relay is behind with its orders; try again".into());
         }
         let rest = |settings: &RelaySettings| RelaySettings {
@@ -440,7 +439,7 @@ fn run(file: &File, settings: &RelaySettings, logs: Logs) -> Result<(), RelayErr
     };
     let inbox = Inbox::open(&settings.inbox(), limits).map_err(system("opening the inbox"))?;
     let (host, orders) = Host::new(relay, inbox, public_key.clone());
-    orders.give(host::Order::Configure(configured));
+    orders.give(host::Order::Configure(Box::new(configured)));
 
     let auth = Auth::with_cookie(&settings.cookie_file())?;
     let reload = reloads(file.clone(), settings.clone(), orders.clone(), logs);

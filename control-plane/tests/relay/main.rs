@@ -14,7 +14,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -109,7 +109,7 @@ fn an_origin_that_is_known_is_believed_through_a_neighbour_that_is_not_trusted()
     let made = metanode(&["relay", "keygen", "--origin", "--out", &key.to_string_lossy()]);
     assert!(made.status.success(), "{}", text(&made.stderr));
     let origin = text(&made.stdout).trim().to_owned();
-    write!(a.head, "origin_key_file = \"{}\"\n", key.display()).expect("a string");
+    a.head += &format!("origin_key_file = \"{}\"\n", key.display());
     b.head += "io_threads = 2\n";
     b.peers(&[&a, &c]);
     b.start();
