@@ -235,7 +235,7 @@ fn frames_are_counted_by_what_is_wrong_with_them() {
     let data = |fields: DataFields| {
         move |frame: &mut FrameBuf| frame.data(&fields, SYMBOL_LEN).fill(fields.symbol)
     };
-    stage.says(data(DataFields { code: Code::Rs16, ..symbol(1, 0) }));
+    stage.says(data(DataFields { code: Code::None, ..symbol(1, 0) }));
     stage.counted(DropReason::ShapeWrong);
     stage.says(data(symbol(2, 0)));
     stage.says(data(symbol(2, 0)));
