@@ -189,3 +189,105 @@ impl Table {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ShardConfig;
+    use crate::conformance::params;
+    use crate::shard::Outbox;
+    use crate::store::{Coin, MinedTx, Reassigned};
+    use crate::verdict::Verdict;
+    use consensus::tx::OutPoint;
+    use dataplane::msg::admin::Admin;
+    use dataplane::msg::{Accepted, Reply};
+    use dataplane::partition::Partition;
+    use std::collections::BTreeMap;
+
+    struct Nobody;
+
+    impl Outbox for Nobody {
+        fn reply(&mut self, _to: u16, _reply: &Reply<'_>) {}
+
+        fn publish(&mut self, _accepted: &Accepted<'_>) {}
+    }
+
+    fn shard() -> Shard {
+        let partition = Partition::new([9; 16], 1, 1);
+        Shard::new(&ShardConfig {
+            slab_bytes: 8 << 20,
+            transactions_max: 4096,
+            ..ShardConfig::small(0, partition, (3, 4), params())
+        })
+    }
+
+    fn coins(shard: &Shard) -> BTreeMap<OutPoint, (u64, u32, bool, Vec<u8>)> {
+        let mut all = BTreeMap::new();
+        shard.for_each_unspent(&mut |outpoint, coin: &Coin<'_>| {
+            let script = coin.locking_script.to_vec();
+            all.insert(*outpoint, (coin.value_sat, coin.height, coin.coinbase, script));
+        });
+        all
+    }
+
+    #[test]
+    fn records_of_many_outputs_marks_and_long_scripts_come_over_whole() {
+        let mut old = shard();
+        let (many, single) = (TxId([1; 32]), TxId([2; 32]));
+        let scripts: Vec<Vec<u8>> = (0..700_usize).map(|n| vec![0x51; 1 + n * 7 % 900]).collect();
+        let rows: Vec<(u32, u64, &[u8])> = scripts
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| n % 3 != 1)
+            .map(|(n, script)| (n as u32, 1_000 + n as u64, &script[..]))
+            .collect();
+        let tx = MinedTx { txid: many, height: 7, coinbase: true, coins: &rows };
+        assert_eq!(old.import_tx(&tx), Verdict::Done);
+        // One whose outputs were brought in by themselves: most of its extents are not there.
+        for vout in [3, 1_700] {
+            assert!(old.import(&OutPoint { txid: single, vout }, 50, 8, false, &[0x52; 30]));
+        }
+        let marked = |vout| OutPoint { txid: many, vout };
+        let order = Admin::Freeze { outpoint: marked(302), frozen: true };
+        old.admin(&Context::default(), &order, &mut Nobody, &mut |_| {});
+        let new_script = [0x53; 40];
+        let order = Reassigned {
+            outpoint: marked(302),
+            old: &scripts[302],
+            new: &new_script,
+            from_height: 77,
+        };
+        assert_eq!(old.reassign(&order), Verdict::Done);
+        assert!(old.lock(&marked(600), true) && old.preserve(&many, 4_000));
+
+        let mut new = shard();
+        old.for_each_live(|rec| assert!(new.adopt(&old, rec, 0, &Places::new()), "room for all"));
+        new.check();
+        assert_eq!(coins(&new), coins(&old));
+        assert_eq!(coins(&new).len(), rows.len() + 2);
+        assert_eq!(coins(&new)[&marked(302)].3, new_script);
+        let (from, to) = (old.table.find(&many), new.table.find(&many));
+        let (from, to) = (from.expect("it is there"), to.expect("it came over"));
+        assert_eq!(new.table.kept_until(to), 4_000);
+        assert_eq!(new.table.reassigned_from(to, 302), 77);
+        for vout in 0..old.table.outputs(from) {
+            let (got, expected) = (new.table.output(to, vout), old.table.output(from, vout));
+            assert_eq!(got, expected, "output {vout}");
+        }
+        // It goes on as before: a further coin of the sparse one, and nothing twice.
+        for shard in [&mut old, &mut new] {
+            assert!(shard.import(&OutPoint { txid: single, vout: 900 }, 51, 8, false, &[0x54]));
+            assert!(!shard.import(&OutPoint { txid: single, vout: 3 }, 50, 8, false, &[0x52]));
+        }
+        new.check();
+        assert_eq!(coins(&new), coins(&old));
+        let mut small = Shard::new(&ShardConfig {
+            slab_bytes: 1 << 16,
+            transactions_max: 8,
+            ..ShardConfig::small(0, Partition::new([9; 16], 1, 1), (3, 4), params())
+        });
+        let mut all = true;
+        old.for_each_live(|rec| all &= small.adopt(&old, rec, 0, &Places::new()));
+        assert!(!all, "there is no room for it, and that is said");
+    }
+}
