@@ -195,7 +195,13 @@ impl Shadow {
         self.pool.extend(restored.iter().copied());
     }
 
-    /// Each of `evicted` contradicts the block, or spends from another that is evicted; and nobody who stays contradicts it.
+    /// Whether the block after the one at `height` is of another era: then the pool goes.
+    fn changes_rules(&self, height: u32) -> bool {
+        self.params.era(height) != self.params.era(height + 1)
+    }
+
+    /// Each of `evicted` contradicts the block, or spends from another that is evicted, or all of the pool goes; and nobody who stays
+    /// contradicts it.
     pub fn check_losers(&self, block: &Block, evicted: &BTreeSet<TxId>) -> Checked {
         let spent: BTreeMap<OutPoint, TxId> = block
             .txs
@@ -210,7 +216,8 @@ impl Shadow {
         };
         for txid in evicted {
             let follows = self.made[txid].inputs.iter().any(|i| evicted.contains(&i.prev.txid));
-            ensure(contradicts(txid) || follows, || format!("{txid} was evicted for nothing"))?;
+            let has_cause = contradicts(txid) || follows || self.changes_rules(block.height);
+            ensure(has_cause, || format!("{txid} was evicted for nothing"))?;
         }
         for txid in &self.pool {
             ensure(!contradicts(txid), || format!("{txid} contradicts the block and stays"))?;
@@ -229,6 +236,11 @@ impl Shadow {
             let txid = tx.txid();
             let there = restored.contains(&txid) != evicted.contains(&txid);
             ensure(there, || format!("{txid} of a disconnected block is lost, or twice"))?;
+        }
+        if self.changes_rules(block.height) {
+            return ensure(restored.is_empty(), || {
+                format!("{restored:?} came back across a change of rules")
+            });
         }
         if restored.is_empty() && block.txs.len() > PUT_BACK_MAX {
             // More than pack has room for in front: then nothing of the block stays.
