@@ -53,7 +53,7 @@ pub struct Bound {
 /// Listeners that answer.
 #[derive(Debug)]
 pub struct Serving {
-    /// Where: `submit`, `rpc`, `ops`.
+    /// Where: `submit`, `rpc`, `ops`, and `bfr` of a node that relays.
     pub addresses: Value,
     /// The RPC's cookie, unless a user is configured.
     pub cookie_file: Option<PathBuf>,
@@ -94,13 +94,14 @@ impl Bound {
         let address = |listener: &TcpListener| listener.local_addr().map(|a| a.to_string()).ok();
         let addresses = json!({
             "submit": address(&self.submit), "rpc": rpc.address().to_string(), "ops": address(&self.ops),
+            "bfr": service.relay.as_ref().map(|relay| relay.listen().to_string()),
         });
         let cookie_file = rpc.cookie_file();
 
         let submit_http = Arc::new(HttpCounters::new("submit"));
         let ops_http = Arc::new(HttpCounters::new("ops"));
         let submit_counters = Arc::new(SubmitHttpCounters::default());
-        let sources: Vec<Box<dyn Source>> = vec![
+        let mut sources: Vec<Box<dyn Source>> = vec![
             Box::new(Process::default()),
             Box::new(service.clone()),
             Box::new(service.counters.clone()),
@@ -112,8 +113,16 @@ impl Bound {
             Box::new(Arc::clone(&submit_counters)),
             Box::new(rpc.rpc()),
         ];
-        let ops =
-            Ops { sources, tiles: service.counters.clone(), readiness, stop: service.stop.clone() };
+        if let Some(relay) = &service.relay {
+            sources.push(Box::new(relay.clone()));
+        }
+        let ops = Ops {
+            sources,
+            tiles: service.counters.clone(),
+            readiness,
+            stop: service.stop.clone(),
+            relay: service.relay.clone(),
+        };
         let submit_routes = submit::router(
             service.submit.clone(),
             service.clone(),

@@ -1,14 +1,15 @@
 //! What the process may use, and who gets how much of it.
 //!
 //! In: `--memory` (or the cgroup's limit, or the machine's memory) and a layout. Out: a [`Division`]: arenas, validators, pool, bodies of
-//! requests and shards, so that all of them full at once stay below the sum. Nothing is taken at start that is not used: regions are
+//! requests, the relay where there is one, and shards, so that all of them full at once stay below the sum. Nothing is taken at start that is not used: regions are
 //! reserved as address space and committed page by page. Shards get what the others leave, because coins are what grows.
 //!
 //! Each part has a least size; a sum that does not hold them all is refused with the smallest that does.
 
 use crate::config::Config;
+use crate::config::settings::BfrSettings;
 use crate::config::value::{Size, Value};
-use crate::topology::{self, Arenas, Ingest};
+use crate::topology::{self, Arenas, Ingest, Shape};
 use dataplane::topo::{Layout, Plan, TopologyError};
 use dataplane::validate::{Bounds, MEDIUM_ITEMS_MAX, SMALL_ITEMS_MAX};
 use hwconfig::host::Host;
@@ -42,6 +43,7 @@ const POOLED_MAX: u64 = 1 << 23;
 const BODIES_BYTES_MIN: u64 = 64 * MIB;
 const BODIES_BYTES_MAX: u64 = 2 << 30;
 const SHARD_BYTES_MIN: u64 = 32 * MIB;
+const RELAY_BYTES_MIN: u64 = 32 * MIB;
 /// A shard names places in its slab with 32 bits, in units of 16 bytes.
 const SLAB_BYTES_MAX: u64 = 60 << 30;
 /// Granularity in which the smallest sum that works is told.
@@ -52,6 +54,7 @@ const ARENAS_PERCENT: u64 = 20;
 const VALIDATORS_PERCENT: u64 = 15;
 const POOL_PERCENT: u64 = 6;
 const BODIES_PERCENT: u64 = 10;
+const RELAY_PERCENT: u64 = 10;
 
 /// The sum is too small, or the table is not sound.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -113,6 +116,41 @@ pub struct Division {
     pub shard_slab_bytes: usize,
     /// Bodies of requests being read, all listeners together.
     pub bodies_bytes: u64,
+    /// Of the relay, where there is one.
+    pub relay: Option<RelayShare>,
+}
+
+/// What the relay may take, as the settings say or less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayShare {
+    /// Objects under way.
+    pub objects_bytes: u64,
+    /// Transactions that fill up sketches.
+    pub txs_bytes: u64,
+    /// The largest object. Each way between relay and chain has room for one.
+    pub object_bytes_max: u64,
+}
+
+impl RelayShare {
+    fn of(settings: &BfrSettings) -> Self {
+        let objects_bytes = settings.memory.0;
+        let most = settings.object_bytes_max.0.min(objects_bytes / 4).min(u64::from(u32::MAX));
+        Self { objects_bytes, txs_bytes: settings.txs_memory.0, object_bytes_max: most / KIB * KIB }
+    }
+
+    fn sum_bytes(&self) -> u64 {
+        self.objects_bytes + self.txs_bytes + 2 * self.object_bytes_max
+    }
+
+    /// As much of it as `bytes` hold.
+    fn within(self, bytes: u64) -> Self {
+        if self.sum_bytes() <= bytes {
+            return self;
+        }
+        let objects_bytes = self.objects_bytes.min(bytes / 2);
+        let object_bytes_max = self.object_bytes_max.min(objects_bytes / 4) / KIB * KIB;
+        Self { objects_bytes, txs_bytes: self.txs_bytes.min(bytes / 4), object_bytes_max }
+    }
 }
 
 /// What this process may use when nobody says, and why.
@@ -129,7 +167,8 @@ pub fn division(config: &Config, layout: &Layout) -> Result<Division, MemoryErro
         Some(size) => (size.0, "--memory".to_owned()),
         None => default_total(&Inventory::read(&Host::real())),
     };
-    divide(total, from, layout)
+    let relay = config.bfr.is_on().then(|| RelayShare::of(&config.bfr));
+    divide(total, from, layout, relay)
 }
 
 /// Sums over the links of a plan.
@@ -152,16 +191,23 @@ impl Links {
     }
 }
 
-/// Divides `total` bytes.
-pub fn divide(total: u64, from: String, layout: &Layout) -> Result<Division, MemoryError> {
+/// Divides `total` bytes; `relay` is the most that a relay wants, where there is one.
+pub fn divide(
+    total: u64,
+    from: String,
+    layout: &Layout,
+    relay: Option<RelayShare>,
+) -> Result<Division, MemoryError> {
     let arenas = Arenas::default();
-    let plan = topology::node_with(layout, Ingest::Control, true, arenas, true).plan()?;
+    let shape =
+        Shape { ingest: Ingest::Control, store: true, durable: true, relay: relay.is_some() };
+    let plan = topology::node_with(layout, shape, arenas).plan()?;
     let links = Links::of(&plan, arenas);
-    if let Some(division) = try_divide(total, &from, layout, &links) {
+    if let Some(division) = try_divide(total, &from, layout, &links, relay) {
         return Ok(division);
     }
     let mut least = total.next_multiple_of(STEP);
-    while try_divide(least, &from, layout, &links).is_none() {
+    while try_divide(least, &from, layout, &links, relay).is_none() {
         least += STEP;
     }
     Err(MemoryError::TooSmall { got_bytes: total, least_bytes: least, from, cores: layout.cores })
@@ -192,7 +238,13 @@ fn bounds_within(bytes: u64) -> Bounds {
     bounds
 }
 
-fn try_divide(total: u64, from: &str, layout: &Layout, links: &Links) -> Option<Division> {
+fn try_divide(
+    total: u64,
+    from: &str,
+    layout: &Layout,
+    links: &Links,
+    relay: Option<RelayShare>,
+) -> Option<Division> {
     let (validators, shards) = (layout.validate.len() as u64, layout.shard.len() as u64);
     let fixed = PROCESS_BYTES + CHAIN_BYTES + links.fixed_bytes;
     let free = total.checked_sub(fixed)?;
@@ -201,12 +253,16 @@ fn try_divide(total: u64, from: &str, layout: &Layout, links: &Links) -> Option<
     let units = links.tx_arenas + 2 * links.batch_arenas;
     let unit = (share(ARENAS_PERCENT) / units.max(1) / MIB * MIB)
         .clamp(ARENA_BYTES_MIN, Arenas::default().tx_bytes);
-    let arenas = Arenas { tx_bytes: unit, batch_bytes: 2 * unit };
+    let relay = relay.map(|wanted| wanted.within(share(RELAY_PERCENT).max(RELAY_BYTES_MIN)));
+    let object_bytes = relay.map_or(Arenas::default().object_bytes, |r| r.object_bytes_max);
+    let arenas = Arenas { tx_bytes: unit, batch_bytes: 2 * unit, object_bytes };
     let bounds = bounds_within(share(VALIDATORS_PERCENT) / validators.max(1));
     let validator_bytes = bounds_bytes(&bounds);
     let pooled = (share(POOL_PERCENT) / POOLED_BYTES).clamp(POOLED_MIN, POOLED_MAX);
     let bodies = share(BODIES_PERCENT).clamp(BODIES_BYTES_MIN, BODIES_BYTES_MAX);
-    let taken = units * unit + validators * validator_bytes + pooled * POOLED_BYTES + bodies;
+    let relay_bytes = relay.map_or(0, |relay| relay.sum_bytes());
+    let taken =
+        units * unit + validators * validator_bytes + pooled * POOLED_BYTES + bodies + relay_bytes;
     let shard_bytes = (free.checked_sub(taken)? / shards.max(1))
         .min(SLAB_BYTES_MAX / RECORD_BYTES * (RECORD_BYTES + INDEX_ENTRY_BYTES));
     if shard_bytes < SHARD_BYTES_MIN {
@@ -216,7 +272,7 @@ fn try_divide(total: u64, from: &str, layout: &Layout, links: &Links) -> Option<
     let slab_bytes = shard_bytes - records * INDEX_ENTRY_BYTES;
     let part = |what, count, each_bytes, holds| Part { what, count, each_bytes, holds };
     let size = |bytes: u64| format!("{} MB", bytes / 1_000_000);
-    let parts = vec![
+    let mut parts = vec![
         part("process", 1, PROCESS_BYTES, "code, stacks, interfaces".into()),
         part("chain index", 1, CHAIN_BYTES, "headers, places of blocks".into()),
         part("links, in line", 1, links.fixed_bytes, "lines and small frags".into()),
@@ -246,6 +302,11 @@ fn try_divide(total: u64, from: &str, layout: &Layout, links: &Links) -> Option<
             format!("about {records} transactions with unspent outputs"),
         ),
     ];
+    parts.extend(relay.map(|relay| {
+        let (one, txs) = (size(relay.object_bytes_max), size(relay.txs_bytes));
+        let holds = format!("objects of up to {one} under way, {txs} of transactions");
+        part("relay", 1, relay.sum_bytes(), holds)
+    }));
     Some(Division {
         total_bytes: total,
         from: from.to_owned(),
@@ -256,6 +317,7 @@ fn try_divide(total: u64, from: &str, layout: &Layout, links: &Links) -> Option<
         shard_transactions_max: records as usize,
         shard_slab_bytes: slab_bytes as usize,
         bodies_bytes: bodies,
+        relay,
     })
 }
 
@@ -314,7 +376,7 @@ mod tests {
             let layout = Layout::for_cores(cores);
             let mut before = 0;
             for gib in [8, 16, 32, 64, 512] {
-                let Ok(division) = divide(gib << 30, "test".into(), &layout) else {
+                let Ok(division) = divide(gib << 30, "test".into(), &layout, None) else {
                     assert!(cores > 8, "{cores} cores in {gib} GiB");
                     continue;
                 };
@@ -329,19 +391,53 @@ mod tests {
     fn what_is_too_small_is_refused_with_the_smallest_that_works() {
         for cores in [1, 2, 8, 64] {
             let layout = Layout::for_cores(cores);
-            let refused = divide(100 * MIB, "--memory".into(), &layout);
+            let refused = divide(100 * MIB, "--memory".into(), &layout, None);
             let Err(MemoryError::TooSmall { least_bytes, .. }) = refused else {
                 panic!("{cores} cores in 100 MiB: {refused:?}")
             };
-            divide(least_bytes, "test".into(), &layout).expect("the least works");
-            assert!(divide(least_bytes - STEP, "test".into(), &layout).is_err(), "it is the least");
+            divide(least_bytes, "test".into(), &layout, None).expect("the least works");
+            assert!(
+                divide(least_bytes - STEP, "test".into(), &layout, None).is_err(),
+                "it is the least"
+            );
         }
-        let text = divide(100 * MIB, "--memory".into(), &Layout::for_cores(2)).expect_err("small");
+        let text =
+            divide(100 * MIB, "--memory".into(), &Layout::for_cores(2), None).expect_err("small");
         let text = text.to_string();
         assert!(
             text.starts_with("100M of memory (--memory) are not enough for 2 cores: "),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_relay_takes_its_share_from_the_shards_and_never_more_than_it_wants() {
+        let wanted = RelayShare {
+            objects_bytes: 512 * MIB,
+            txs_bytes: 128 * MIB,
+            object_bytes_max: 64 * MIB,
+        };
+        for cores in [1, 2, 4, 16] {
+            let layout = Layout::for_cores(cores);
+            for gib in [4, 8, 16, 64] {
+                let Ok(with) = divide(gib << 30, "test".into(), &layout, Some(wanted)) else {
+                    assert!(cores > 4, "{cores} cores in {gib} GiB");
+                    continue;
+                };
+                let without = divide(gib << 30, "test".into(), &layout, None).expect("less");
+                let relay = with.relay.expect("its share");
+                assert!(with.sum_bytes() <= with.total_bytes, "{cores} {gib}\n{with}");
+                assert!(relay.sum_bytes() <= wanted.sum_bytes());
+                assert!(relay.object_bytes_max * 4 <= relay.objects_bytes, "{relay:?}");
+                assert_eq!(with.arenas.object_bytes, relay.object_bytes_max);
+                assert!(with.shard_slab_bytes <= without.shard_slab_bytes);
+                assert!(with.to_string().contains("relay"), "{with}");
+            }
+            assert_eq!(
+                divide(512 << 30, "test".into(), &layout, Some(wanted)).expect("plenty").relay,
+                Some(wanted)
+            );
+        }
     }
 
     #[test]

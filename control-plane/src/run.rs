@@ -2,7 +2,7 @@
 //!
 //! In: the configuration. Out: a running node. The order is that of what can go wrong: settings, directory, ports, memory, then the data
 //! plane, the chain, the interfaces; `node.json` in the network's folder appears when all of them serve. SIGINT and SIGTERM end it in the
-//! reverse order; a second one ends the process at once. SIGHUP reads `log.level` again.
+//! reverse order; a second one ends the process at once. SIGHUP reads `log.level` and `bfr.peers` again.
 
 use crate::chain::{self, ChainError, ChainOptions, Ended};
 use crate::config::{self, Config, Flags, Loaded};
@@ -14,6 +14,7 @@ use crate::interfaces::{Bound, InterfaceError};
 use crate::logs::Logs;
 use crate::memory::{self, Division, MemoryError};
 use crate::node::{Node, NodeError, NodeOptions};
+use crate::relay::{self, NodeRelay, Port, SeatError};
 use crate::service::{NodeClock, Service, Stop};
 use crate::submit::{self, Gate, SubmitLimits};
 use crate::topology::Ingest;
@@ -70,11 +71,14 @@ pub enum RunError {
     #[error(transparent)]
     Interface(#[from] InterfaceError),
     /// A defect.
-    #[error("the chain's thread panicked; its last words are above")]
+    #[error("a thread of the chain panicked; its last words are above")]
     Panic,
     /// The memory.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// The relay.
+    #[error(transparent)]
+    Relay(#[from] SeatError),
     /// Something of the system.
     #[error("{doing}: {source}")]
     System {
@@ -131,6 +135,7 @@ fn run(flags: &Flags, loaded: &Loaded, logs: &Logs) -> Result<(), RunError> {
         .map_err(system("starting the threads of the interfaces"))?;
     let _inside = runtime.enter();
     let ports = Bound::take(config)?;
+    let port = Port::take(&config.bfr, &config.node.data_dir)?;
     let placed = placed(config)?;
     let cores = placed.as_ref().map_or_else(|| config::cores(config), |p| p.cores.len());
     let division = memory::division(config, &Layout::for_cores(cores))?;
@@ -138,7 +143,7 @@ fn run(flags: &Flags, loaded: &Loaded, logs: &Logs) -> Result<(), RunError> {
         tracing::info!("{line}");
     }
     let links = config.node.map_links.then(|| LinkDir::create(config, data.path())).transpose()?;
-    let mut up = Up::boot(config, &data, &division, cores, placed.as_ref(), links.as_ref())?;
+    let mut up = Up::boot(config, &data, &division, cores, placed.as_ref(), links.as_ref(), port)?;
     let readiness = Readiness::new();
     readiness.block(CHAIN, "the coins are being rebuilt from the blocks");
     let cookie = config.rpc.cookie_file.clone();
@@ -158,6 +163,7 @@ fn run(flags: &Flags, loaded: &Loaded, logs: &Logs) -> Result<(), RunError> {
         "network": config.node.network.name(),
         "listen": serving.addresses,
         "cookie_file": serving.cookie_file,
+        "bfr_public_key": up.service.relay.as_ref().map(NodeRelay::public_key),
         "link_dir": links.as_ref().map(LinkDir::path),
         "ready": false,
     });
@@ -174,6 +180,11 @@ fn run(flags: &Flags, loaded: &Loaded, logs: &Logs) -> Result<(), RunError> {
         ops = %told["listen"]["ops"].as_str().unwrap_or_default(),
         "listening"
     );
+    if let Some(relay) = &up.service.relay {
+        let ((backend, mode), peers) = (relay.mode(), config.bfr.peers.0.len());
+        let (listen, public_key) = (relay.listen(), relay.public_key());
+        tracing::info!(%listen, backend, mode, public_key, peers, "relaying");
+    }
     runtime.spawn_blocking(move || {
         advise(&placed.map_or_else(|| hw::demand_here(cores), |placed| placed.demand));
     });
@@ -186,9 +197,9 @@ fn run(flags: &Flags, loaded: &Loaded, logs: &Logs) -> Result<(), RunError> {
                         tracing::error!("{error}");
                     }
                     tracing::info!(started_ms = began.elapsed().as_millis() as u64, "ready");
-                    wait_for_the_end(flags, logs, &stopped, &up.service.stop).await
+                    wait_for_the_end(flags, logs, up.service.relay.as_ref(), &stopped, &up.service.stop).await
                 }
-                ended = wait_for_the_end(flags, logs, &stopped, &up.service.stop) => ended,
+                ended = wait_for_the_end(flags, logs, up.service.relay.as_ref(), &stopped, &up.service.stop) => ended,
             }
         })
         .map_err(system("listening for signals"))?;
@@ -217,6 +228,8 @@ struct Up {
     gate: Gate,
     /// The chain's thread; it owns the data plane.
     chain: Option<std::thread::JoinHandle<Ended<Node>>>,
+    /// The thread between relay and chain.
+    herald: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Up {
@@ -228,13 +241,17 @@ impl Up {
         cores: usize,
         placed: Option<&hwconfig::plan::Layout>,
         links: Option<&LinkDir>,
+        port: Option<Port>,
     ) -> Result<Self, RunError> {
         let clock = NodeClock::new();
         let mut options = options(config, data, division, cores, placed, links)?;
         options.clock = clock.clone();
         let policy = StatedPolicy::from(&options.policy);
         let params = Arc::new(options.params.clone());
-        let mut node = Node::boot(options)?;
+        let seated = port.zip(division.relay.as_ref());
+        let seated = seated.map(|(port, share)| relay::seat(port, &config.bfr, share, &params));
+        let (seat, relay) = seated.transpose()?.unzip();
+        let mut node = Node::boot_with(options, seat)?;
         for line in node.describe() {
             tracing::info!("{line}");
         }
@@ -267,10 +284,16 @@ impl Up {
             pool: pool.clone(),
             block_bytes_max: config.chain.block_bytes_max.0,
         };
+        let ends = node.take_relay();
         let (chain, thread) = chain::open(options, node)?;
         let thread = thread.spawn().map_err(system("starting the chain's thread"))?;
-        let service = Service { submit, chain, pool, params, clock, stop, counters, journals };
-        Ok(Self { service, policy, monitor, gate, chain: Some(thread) })
+        let herald = relay.as_ref().zip(ends).map(|(relay, ends)| {
+            relay.join(ends, chain.clone(), stop.clone(), config.bfr.peers.0.clone())
+        });
+        let herald = herald.transpose().map_err(system("starting the herald's thread"))?;
+        let service =
+            Service { submit, chain, pool, params, clock, stop, counters, journals, relay };
+        Ok(Self { service, policy, monitor, gate, chain: Some(thread), herald })
     }
 
     /// Ends everything; what was being worked on is finished first.
@@ -279,6 +302,10 @@ impl Up {
         self.gate.close();
         let Some(thread) = self.chain.take() else { return Ok(()) };
         let Ok(Ended { engine, failure }) = thread.join() else { return Err(RunError::Panic) };
+        // It waits for the chain's answers, and there are none to come.
+        if self.herald.take().is_some_and(|herald| herald.join().is_err()) {
+            return Err(RunError::Panic);
+        }
         engine.shutdown()?;
         failure.map_or(Ok(()), |error| Err(error.into()))
     }
@@ -394,10 +421,11 @@ fn options(
     Ok(options)
 }
 
-/// Until SIGINT, SIGTERM or somebody's request; SIGHUP on the way reads the log's levels again.
+/// Until SIGINT, SIGTERM or somebody's request; SIGHUP on the way reads the log's levels and the relay's peers again.
 async fn wait_for_the_end(
     flags: &Flags,
     logs: &Logs,
+    relay: Option<&NodeRelay>,
     stopped: &Arc<AtomicBool>,
     stop: &Stop,
 ) -> std::io::Result<()> {
@@ -410,22 +438,36 @@ async fn wait_for_the_end(
             () = stop.requested() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             _ = terminate.recv() => return Ok(()),
-            _ = hang_up.recv() => reread(flags, logs),
+            _ = hang_up.recv() => reread(flags, logs, relay),
         }
     }
     Ok(())
 }
 
-/// Reads the layers again and takes the log's levels from them. A mistake changes nothing.
-fn reread(flags: &Flags, logs: &Logs) {
-    match config::load(flags) {
-        Ok(loaded) => match logs.set(&loaded.config.log.level) {
-            Ok(()) => tracing::info!(
-                level = config::value::Value::show(&loaded.config.log.level),
-                "log levels were read again; other settings need a restart"
-            ),
-            Err(why) => tracing::error!("the log's levels cannot be changed: {why}"),
-        },
-        Err(errors) => tracing::error!("the configuration is refused, nothing changes: {errors}"),
+/// Reads the layers again and takes the log's levels and the relay's peers from them. A mistake changes nothing.
+fn reread(flags: &Flags, logs: &Logs, relay: Option<&NodeRelay>) {
+    let loaded = match config::load(flags) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            return tracing::error!("the configuration is refused, nothing changes: {errors}");
+        }
+    };
+    match logs.set(&loaded.config.log.level) {
+        Ok(()) => tracing::info!(
+            level = config::value::Value::show(&loaded.config.log.level),
+            "log levels were read again; other settings need a restart"
+        ),
+        Err(why) => tracing::error!("the log's levels cannot be changed: {why}"),
+    }
+    let peers = loaded.config.bfr.peers.0;
+    match relay {
+        Some(relay) => {
+            tracing::info!(peers = peers.len(), "the relay's peers were read again");
+            relay.set_peers(peers);
+        }
+        None if peers.is_empty() => {}
+        None => tracing::warn!(
+            "bfr.peers names somebody now; the relay's tiles are seated at the next start"
+        ),
     }
 }

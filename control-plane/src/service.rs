@@ -7,6 +7,7 @@
 use crate::chain::Chain;
 use crate::counters::Counters;
 use crate::epochs::Journals;
+use crate::relay::NodeRelay;
 use crate::store::Pool;
 use crate::submit::Submit;
 use consensus::params::ChainParams;
@@ -36,6 +37,8 @@ pub struct Service {
     pub counters: CountersReader,
     /// What the journals have; `None` where there are none.
     pub journals: Option<Journals>,
+    /// The relay inside, if there is one.
+    pub relay: Option<NodeRelay>,
 }
 
 /// The node's clock: the host's, or a time that somebody set.

@@ -3,7 +3,7 @@
 use crate::config::value::Durability;
 use crate::config::{self, Flags};
 use crate::memory;
-use crate::topology::{self, Ingest};
+use crate::topology::{self, Ingest, Shape};
 use clap::Args;
 use dataplane::topo::Layout;
 use std::process::ExitCode;
@@ -36,7 +36,9 @@ pub fn main(args: &TopoArgs) -> ExitCode {
     };
     let durable = loaded.config.node.durability != Durability::None;
     let arenas = memory.as_ref().map_or_else(Default::default, |m| m.arenas);
-    match topology::node_with(&layout, Ingest::Control, true, arenas, durable).plan() {
+    let relay = loaded.config.bfr.is_on();
+    let shape = Shape { ingest: Ingest::Control, store: true, durable, relay };
+    match topology::node_with(&layout, shape, arenas).plan() {
         Ok(plan) => {
             let text = match (args.dot, args.json) {
                 (true, _) => plan.dot(),

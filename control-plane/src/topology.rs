@@ -9,6 +9,7 @@ use dataplane::pack::PackTile;
 use dataplane::topo::{Consumers, Kind::*, Layout, Topology, each, one};
 use dataplane::validate::Validate;
 use load::replay::Replay;
+use relay::tile::{Bfr, Net, datagram};
 use utxo_shard::ShardTile;
 
 use crate::store::StoreTile;
@@ -29,6 +30,12 @@ pub const BLOCK_VERDICTS: u32 = 1_024;
 const CONTROL: u32 = 64;
 /// What is said about epochs at once.
 const EPOCH_BYTES: u32 = 256;
+/// Packets between the relay's two tiles, each way. At 1 Gbit/s 20 ms of them.
+const PACKETS: u32 = 2_048;
+/// Objects between relay and chain, each way.
+const OBJECTS: u32 = 16;
+/// A packet with its address.
+const PACKET_BYTES: u32 = datagram::MTU as u32;
 
 const MIB: u64 = 1 << 20;
 
@@ -39,11 +46,13 @@ pub struct Arenas {
     pub tx_bytes: u64,
     /// For batches about one.
     pub batch_bytes: u64,
+    /// For objects between relay and chain, one of the largest at least.
+    pub object_bytes: u64,
 }
 
 impl Default for Arenas {
     fn default() -> Self {
-        Self { tx_bytes: 128 * MIB, batch_bytes: 256 * MIB }
+        Self { tx_bytes: 128 * MIB, batch_bytes: 256 * MIB, object_bytes: 64 * MIB }
     }
 }
 
@@ -68,14 +77,30 @@ impl Ingest {
     }
 }
 
-/// The table of a node on `layout`. With `store` the bytes of accepted transactions are kept for blocks.
-pub fn node(layout: &Layout, ingest: Ingest, store: bool) -> Topology {
-    node_with(layout, ingest, store, Arenas::default(), true)
+/// What a node has besides validators, shards and pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Who sends transactions.
+    pub ingest: Ingest,
+    /// The bytes of accepted transactions are kept for blocks.
+    pub store: bool,
+    /// Somebody closes epochs.
+    pub durable: bool,
+    /// It speaks with other nodes over BFR.
+    pub relay: bool,
 }
 
-/// The same with arenas of that size; with `durable` somebody closes epochs.
+/// The table of a node on `layout` that promises what it accepts, and does not relay. With `store` the bytes of accepted transactions are
+/// kept for blocks.
+pub fn node(layout: &Layout, ingest: Ingest, store: bool) -> Topology {
+    let shape = Shape { ingest, store, durable: true, relay: false };
+    node_with(layout, shape, Arenas::default())
+}
+
+/// The table of a node of that shape, with arenas of that size.
 #[rustfmt::skip]
-pub fn node_with(layout: &Layout, ingest: Ingest, store: bool, arenas: Arenas, durable: bool) -> Topology {
+pub fn node_with(layout: &Layout, shape: Shape, arenas: Arenas) -> Topology {
+    let Shape { ingest, store, durable, relay } = shape;
     let mut t = Topology::new("node");
     let (sender, transactions, verdicts) = ingest.rows();
     t.external("control", 1);
@@ -92,8 +117,19 @@ pub fn node_with(layout: &Layout, ingest: Ingest, store: bool, arenas: Arenas, d
     t.tile::<ShardTile>(layout.shard.len());
     t.tile::<PackTile>(1);
     t.tile::<StoreTile>(1);
-    let pack_and_store: Consumers =
-        if store { [one("pack"), one("store")].into() } else { one("pack").into() };
+    if relay {
+        t.external("chain", 1);
+        t.tile::<Net>(1);
+        t.tile::<Bfr>(1);
+    }
+    let accepted: Consumers = match (store, relay) {
+        (true, true) => [one("pack"), one("store"), one("bfr")].into(),
+        (true, false) => [one("pack"), one("store")].into(),
+        (false, true) => [one("pack"), one("bfr")].into(),
+        (false, false) => one("pack").into(),
+    };
+    let released: Consumers =
+        if relay { [one("store"), one("bfr")].into() } else { one("store").into() };
 
     //      link                depth     mtu                 kind      producer          consumers
     t.link("control_validate",  CONTROL,  64,                 Lossless, one("control"),   each("validate"));
@@ -101,6 +137,13 @@ pub fn node_with(layout: &Layout, ingest: Ingest, store: bool, arenas: Arenas, d
     t.link("shard_validate",    REPLIES,  BATCH_BYTES,        Lossless, each("shard"),    each("validate")).window(REPLIES).arena(arenas.batch_bytes);
     t.link("long_validate",     1_024,    64,                 Lossless, one("long"),      each("validate")).window(1_024);
     t.link(transactions,         2_048,    TX_BYTES,           Lossless, one(sender),      each("validate")).arena(arenas.tx_bytes);
+    if relay {
+        t.link("chain_bfr",     OBJECTS,  TX_BYTES,           Lossless, one("chain"),     one("bfr")).arena(arenas.object_bytes);
+        t.link("net_bfr",       PACKETS,  PACKET_BYTES,       Shed,     one("net"),       one("bfr"));
+        t.link("bfr_net",       PACKETS,  PACKET_BYTES,       Lossless, one("bfr"),       one("net")).window(PACKETS);
+        t.link("bfr_chain",     OBJECTS,  TX_BYTES,           Lossless, one("bfr"),       one("chain")).window(OBJECTS).arena(arenas.object_bytes);
+        t.link("bfr_validate",  2_048,    TX_BYTES,           Shed,     one("bfr"),       each("validate")).arena(arenas.tx_bytes);
+    }
     t.link("control_shard",     CONTROL,  BATCH_BYTES,        Lossless, one("control"),   each("shard")).arena(arenas.batch_bytes);
     if durable {
         t.link("epoch_shard",   CONTROL,  EPOCH_BYTES,        Lossless, one("epoch"),     each("shard"));
@@ -108,7 +151,7 @@ pub fn node_with(layout: &Layout, ingest: Ingest, store: bool, arenas: Arenas, d
     t.link("validate_shard",    REQUESTS, BATCH_BYTES,        Lossless, each("validate"), each("shard")).arena(arenas.batch_bytes);
     t.link("validate_long",     256,      TX_BYTES,           Lossless, each("validate"), one("long")).arena(arenas.tx_bytes);
     t.link("control_pack",      CONTROL,  BATCH_BYTES,        Lossless, one("control"),   one("pack"));
-    t.link("shard_pack",        4_096,    TX_BYTES,           Lossless, each("shard"),    pack_and_store).arena(arenas.batch_bytes);
+    t.link("shard_pack",        4_096,    TX_BYTES,           Lossless, each("shard"),    accepted).arena(arenas.batch_bytes);
     if durable {
         t.link("epoch_pack",    CONTROL,  EPOCH_BYTES,        Lossless, one("epoch"),     one("pack"));
     }
@@ -119,7 +162,7 @@ pub fn node_with(layout: &Layout, ingest: Ingest, store: bool, arenas: Arenas, d
         t.link("shard_epoch",   CONTROL,  EPOCH_BYTES,        Lossless, each("shard"),    one("epoch")).window(CONTROL);
     }
     t.link("pack_control",      CONTROL,  BATCH_BYTES,        Lossless, one("pack"),      one("control")).window(CONTROL);
-    t.link("pack_store",        256,      BATCH_BYTES,        Lossless, one("pack"),      one("store"));
+    t.link("pack_store",        256,      BATCH_BYTES,        Lossless, one("pack"),      released);
 
     t.cores(layout.cores);
     if ingest == Ingest::Replay {
@@ -134,5 +177,9 @@ pub fn node_with(layout: &Layout, ingest: Ingest, store: bool, arenas: Arenas, d
     t.place("pack", 0, layout.pack);
     t.floating("long");
     t.floating("store");
+    if relay {
+        t.floating("net");
+        t.floating("bfr");
+    }
     t
 }

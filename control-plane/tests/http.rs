@@ -117,7 +117,21 @@ fn a_transaction_goes_from_arcs_door_into_a_block_with_a_proof() {
 
 #[test]
 fn the_page_of_metrics_passes_promtool_and_is_what_the_reference_says() {
-    let node = RunningNode::start(&["--cores", "1"]);
+    let alone = RunningNode::start(&["--cores", "1"]);
+    assert_eq!(get(&alone, "ops", "/bfr/status").0, 404, "it has no peers");
+    drop(alone);
+    // With a relay, so that the reference has its metrics, too.
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = folder.path().join("relay.key").to_string_lossy().into_owned();
+    let keygen = Command::new(env!("CARGO_BIN_EXE_metanode"))
+        .args(["relay", "keygen", "--out", &key])
+        .output();
+    assert!(keygen.expect("the binary was built").status.success());
+    let peers = format!("[{{name = \"nobody\", public_key = \"{}\"}}]", "11".repeat(32));
+    let relaying = ["--bfr-listen", "127.0.0.1:0", "--bfr-key-file", &key, "--bfr-peers", &peers];
+    let node = RunningNode::start(&[&["--cores", "1"], &relaying[..]].concat());
+    let shown = until_shown(&node);
+    assert_eq!(shown["peers"][0]["name"], "nobody");
     assert_eq!(get(&node, "ops", "/health").0, 200);
     let (status, ready) = get(&node, "ops", "/readiness");
     assert_eq!((status, ready.as_str()), (200, r#"{"ready":true,"reasons":[]}"#));
@@ -141,6 +155,20 @@ fn the_page_of_metrics_passes_promtool_and_is_what_the_reference_says() {
     let said = promtool.wait_with_output().expect("it ends");
     let words = String::from_utf8_lossy(&said.stdout) + String::from_utf8_lossy(&said.stderr);
     assert!(said.status.success() && words.is_empty(), "{words}");
+}
+
+/// The relay shows its numbers a moment after its first turn.
+fn until_shown(node: &RunningNode) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let (status, text) = get(node, "ops", "/bfr/status");
+        let shown: Value = serde_json::from_str(&text).expect("JSON");
+        if status == 200 && shown["peers"].as_array().is_some_and(|peers| !peers.is_empty()) {
+            return shown;
+        }
+        assert!(Instant::now() < deadline, "{text}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[derive(Default)]
@@ -171,7 +199,8 @@ fn reference_is(page: &str) {
         "# Metrics\n\nWritten by a test (`control-plane/tests/http.rs`) from the page of a running node. `GET /metrics` on the ops \
          listener (127.0.0.1:9545) shows it as Prometheus text.\n\nCounters only grow, since the start of the process; gauges go \
          up and down. Times are seconds, sizes are bytes. A tile's own counters carry its name; `index` tells its instances \
-         apart. `listener` is `submit`, `rpc` or `ops`.\n\n| metric | type | labels | what it says |\n| --- | --- | --- | --- |\n",
+         apart. `listener` is `submit`, `rpc` or `ops`. A node that does not relay (`bfr.peers`) has no `metanode_net_`, `metanode_bfr_` \
+         and `metanode_relay_`.\n\n| metric | type | labels | what it says |\n| --- | --- | --- | --- |\n",
     );
     for (name, Metric { kind, help, labels }) in &metrics {
         let labels: Vec<String> = labels.iter().map(|l| format!("`{l}`")).collect();

@@ -21,8 +21,8 @@ pub trait HeaderView: Send {
     /// Whether the block may be built on: its header is known.
     fn parent_known(&self, hash: &[u8; 32]) -> bool;
 
-    /// Compact target that a child of `parent` must meet; `None` when the parent is unknown.
-    fn required_bits(&self, parent: &[u8; 32]) -> Option<u32>;
+    /// Compact target that a child of `parent` with this time must meet; `None` when the parent is unknown.
+    fn required_bits(&self, parent: &[u8; 32], time_s: u32) -> Option<u32>;
 
     /// A header that passed both questions, so that its children pass too.
     fn accepted(&mut self, header: &[u8; 80]);

@@ -329,7 +329,7 @@ impl HeaderView for Open {
         true
     }
 
-    fn required_bits(&self, _: &[u8; 32]) -> Option<u32> {
+    fn required_bits(&self, _: &[u8; 32], _: u32) -> Option<u32> {
         // The easiest target there is: regtest's.
         Some(0x207f_ffff)
     }

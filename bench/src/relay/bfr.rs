@@ -66,7 +66,7 @@ impl HeaderView for Headers {
         *hash == PARENT
     }
 
-    fn required_bits(&self, parent: &[u8; 32]) -> Option<u32> {
+    fn required_bits(&self, parent: &[u8; 32], _time_s: u32) -> Option<u32> {
         self.parent_known(parent).then_some(N_BITS)
     }
 

@@ -11,6 +11,7 @@ use super::view::View;
 use crate::node::NodeError;
 use consensus::hash::{BlockHash, TxId};
 use consensus::header::Header;
+use consensus::params::ChainParams;
 use consensus::tx::OutPoint;
 use dataplane::msg::pack_control::Want;
 use std::sync::Arc;
@@ -193,6 +194,18 @@ impl Chain {
     /// A header and what is known of its block.
     pub fn header(&self, hash: &BlockHash) -> Option<HeaderInfo> {
         self.view.header(hash)
+    }
+
+    /// The compact target that a child of `parent` with this time must have; `None` if the parent is unknown or invalid.
+    pub fn required_bits(
+        &self,
+        params: &ChainParams,
+        parent: &BlockHash,
+        time_s: u32,
+    ) -> Option<u32> {
+        let tree = self.view.tree();
+        let parent = tree.find(parent).filter(|id| !tree.entry(*id).is_bad())?;
+        Some(tree.required_bits(params, parent, time_s))
     }
 
     /// The connected block at a height.

@@ -6,6 +6,7 @@
 use super::flags::Flags;
 use super::settings::{Config, SECTIONS, SETTINGS, Setting};
 use super::{PREFIX, secret};
+use crate::relay;
 use std::path::{Path, PathBuf};
 
 /// Which layer a value came from.
@@ -136,7 +137,7 @@ enum Part {
 }
 
 /// Services of other containers: their variables are often in a shared environment.
-const OTHER_ROLES: [&str; 5] = ["VALIDATOR_", "VALIDATION_", "AGREEMENT_", "IPFS_", "BFR_"];
+const OTHER_ROLES: [&str; 4] = ["VALIDATOR_", "VALIDATION_", "AGREEMENT_", "IPFS_"];
 
 /// Names of the vPods' interface, and what this version says to them.
 const NOT_YET: [(&str, &str); 14] = [
@@ -216,6 +217,7 @@ pub(super) fn load(
             reading.set(index, setting.default, Origin::Default, setting.key());
         }
     }
+    reading.unused();
     if reading.errors.is_empty() { Ok(reading.loaded) } else { Err(ConfigErrors(reading.errors)) }
 }
 
@@ -224,6 +226,22 @@ impl Reading {
         match (SETTINGS[index].set)(&mut self.loaded.config, text) {
             Ok(()) => self.loaded.origins[index] = origin,
             Err(why) => self.errors.push(ConfigError::Value { what, why }),
+        }
+    }
+
+    /// Notes what was set and changes nothing.
+    fn unused(&mut self) {
+        if self.loaded.config.bfr.is_on() {
+            return;
+        }
+        let given = SETTINGS.iter().zip(&self.loaded.origins);
+        let given = given.filter(|(s, o)| s.section == "bfr" && **o != Origin::Default);
+        let keys: Vec<String> =
+            given.filter(|(s, _)| s.name != "peers").map(|(s, _)| s.key()).collect();
+        if !keys.is_empty() {
+            let note =
+                format!("{}: no relay runs, because bfr.peers names nobody", keys.join(", "));
+            self.loaded.notes.push(note);
         }
     }
 
@@ -270,6 +288,7 @@ impl Reading {
             toml::Value::String(text) => text.clone(),
             toml::Value::Integer(number) => number.to_string(),
             toml::Value::Boolean(yes) => yes.to_string(),
+            list @ toml::Value::Array(_) => list.to_string(),
             other => {
                 let why = format!(
                     "got a TOML {}, expected a string, a number or a boolean: {}",
@@ -328,7 +347,9 @@ impl Reading {
             Some(index) => {
                 self.set(index, value, Origin::Variable(name.to_owned()), name.to_owned());
             }
-            None if OTHER_ROLES.iter().any(|role| rest.starts_with(role)) => {
+            None if OTHER_ROLES.iter().any(|role| rest.starts_with(role))
+                || relay::settings::is_variable(name) =>
+            {
                 self.loaded.notes.push(format!("{name} belongs to another service: ignored"));
             }
             None => self.errors.push(match NOT_YET.iter().find(|(n, _)| *n == name) {
@@ -429,6 +450,33 @@ mod tests {
         let link = variables(&[("METANODE_RPC_PORT", "tcp://10.0.0.7:8545")]);
         let refused = said(load(&Flags::default(), &link));
         assert!(refused.contains("enableServiceLinks"), "{refused}");
+    }
+
+    #[test]
+    fn peers_come_from_tables_or_a_variable_and_a_relay_without_them_is_told() {
+        let key = "ab".repeat(32);
+        let peer = |name: &str| format!("name = \"{name}\"\npublic_key = \"{key}\"\n");
+        let text = format!("[bfr]\nlisten = \"127.0.0.1:0\"\n[[bfr.peers]]\n{}", peer("b"));
+        let (_folder, path) = file(&text);
+        let flags = Flags { config: Some(path), given: Vec::new() };
+        let loaded = load(&flags, &[]).expect("sound");
+        assert!(loaded.config.bfr.is_on() && loaded.notes.is_empty(), "{:?}", loaded.notes);
+        assert_eq!(loaded.config.bfr.peers.0[0].name, "b");
+        let inline = format!("[{{name = \"c\", public_key = \"{key}\"}}]");
+        let set = variables(&[
+            ("METANODE_BFR_PEERS", &inline),
+            ("METANODE_BFR_CONTROL_LISTEN", "127.0.0.1:9000"),
+        ]);
+        let loaded = load(&flags, &set).expect("sound");
+        assert_eq!(loaded.config.bfr.peers.0[0].name, "c", "a variable stands for all of them");
+        assert_eq!(loaded.notes.len(), 1, "a relay of its own has settings a node has not");
+
+        let alone = load(&Flags::default(), &variables(&[("METANODE_BFR_MEMORY", "1M")]));
+        let notes = alone.expect("sound").notes;
+        assert!(notes[0].contains("bfr.memory: no relay runs"), "{notes:?}");
+        let said = load(&Flags::default(), &variables(&[("METANODE_BFR_LISTN", "x")]));
+        let said = said.expect_err("a mistake").to_string();
+        assert!(said.contains("did you mean METANODE_BFR_LISTEN?"), "{said}");
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //!
 //! A row is a field of [`Config`]: its help, its type, its default. The key in the file (`rpc.listen`), the variable
 //! (`METANODE_RPC_LISTEN`) and the flag (`--rpc-listen`) follow from its name; rows of `node` stand at the top of the file and have no
-//! prefix. Nothing else knows a setting by name: the file, the environment, the flags, `metanode config` and docs/configuration.md
+//! prefix. The rows of `bfr` are those of a relay of its own and stand with its settings. Nothing else knows a setting by name: the file, the environment, the flags, `metanode config` and docs/configuration.md
 //! all walk [`SETTINGS`].
 
 use super::value::{Durability, Levels, LogFormat, Size, Value};
+use crate::relay::settings::{Peers, relay_rows};
 use consensus::params::Network;
+use relay::io::Backend;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -152,7 +154,22 @@ macro_rules! settings {
     };
 }
 
-settings! {
+macro_rules! settings_and_relay {
+    ([ $($relay:tt)* ] $($sections:tt)*) => {
+        settings! {
+            $($sections)*
+            /// The relay inside the node: blocks and transactions go to and come from peers as packets. It runs where there are peers.
+            bfr: BfrSettings {
+                $($relay)*
+                /// Whom it speaks with: `name`, `addr` (left out for a peer that only calls us), `public_key`, `trusted`, `rate_mbit`,
+                /// `dedicated_line`, as `metanode relay config` explains. In the file also as `[[bfr.peers]]` tables.
+                peers: Peers = "",
+            }
+        }
+    };
+}
+
+relay_rows! { settings_and_relay!
     /// The node as a whole.
     node: NodeSettings {
         /// The chain. Peers come with a later version: for now every network but regtest gets its blocks through `submitblock`.
@@ -284,6 +301,13 @@ settings! {
     }
 }
 
+impl BfrSettings {
+    /// Whether the node relays.
+    pub fn is_on(&self) -> bool {
+        !self.peers.0.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -333,10 +357,11 @@ mod tests {
     }
 
     #[test]
-    fn every_default_that_listens_listens_on_loopback() {
+    fn every_default_that_listens_without_being_asked_listens_on_loopback() {
         let config = Config::default();
         for address in [config.submit.listen, config.rpc.listen, config.ops.listen] {
             assert!(address.ip().is_loopback(), "{address}");
         }
+        assert!(!config.bfr.is_on(), "a relay needs peers, and those have keys");
     }
 }

@@ -7,9 +7,10 @@ use super::{Node, NodeError};
 use crate::config::value::Durability;
 use crate::engine::ChainEnd;
 use crate::mine::Tip;
+use crate::relay::RelaySeat;
 use crate::service::NodeClock;
 use crate::store::{Pool, StoreTile};
-use crate::topology::{self, Ingest};
+use crate::topology::{self, Ingest, Shape};
 use consensus::params::ChainParams;
 use dataplane::blocks::Conductor;
 use dataplane::driver::{Crew, spin};
@@ -21,6 +22,7 @@ use dataplane::time::HostClock;
 use dataplane::topo::{BuildOptions, Layout};
 use dataplane::validate::{Links, Validate};
 use load::replay::{Remote, Replay};
+use relay::tile::{Bfr, BfrConfig, Net};
 use std::path::PathBuf;
 use std::time::Duration;
 use utxo_shard::ShardTile;
@@ -31,6 +33,8 @@ const REPLAY_WINDOW: u64 = 1_024;
 /// How long new transactions wait in a short subtree before it is released as it is.
 const RELEASE_SHORT_AFTER_NS: u64 = 1_000_000_000;
 const BOOT_SALT: u64 = 0x62_6f_6f_74;
+/// Transactions of peer `p` have the source `RELAY_SOURCE + p`; who submits has smaller numbers.
+const RELAY_SOURCE: u32 = 1 << 16;
 
 /// How a node is booted.
 #[derive(Clone, Debug)]
@@ -111,6 +115,11 @@ impl NodeOptions {
 impl Node {
     /// Boots everything; when this returns, every core goes round and the validators know the tip.
     pub fn boot(options: NodeOptions) -> Result<Self, NodeError> {
+        Self::boot_with(options, None)
+    }
+
+    /// The same with a relay.
+    pub fn boot_with(options: NodeOptions, relay: Option<RelaySeat>) -> Result<Self, NodeError> {
         let cores = options.cores.unwrap_or_else(|| {
             std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
         });
@@ -118,7 +127,8 @@ impl Node {
         let durable = options.durability != Durability::None;
         assert!(options.threads || !durable, "whoever waits for a disk does not turn the tiles");
         let (ingest, store) = (options.ingest, options.store);
-        let plan = topology::node_with(&layout, ingest, store, options.arenas, durable).plan()?;
+        let shape = Shape { ingest, store, durable, relay: relay.is_some() };
+        let plan = topology::node_with(&layout, shape, options.arenas).plan()?;
         let (temporary, directory) = directory(&options)?;
         let mut rng = Rng::salted(options.seed, BOOT_SALT);
         let mut kept = durable.then(|| open_journals(&options, &directory, &layout)).transpose()?;
@@ -146,6 +156,13 @@ impl Node {
             if let Some(kept) = &kept {
                 kept.fill(&pool);
             }
+            if let Some(relay) = &relay {
+                offer(&pool, relay).map_err(|source| NodeError::File {
+                    doing: "reading the pool in",
+                    path: directory.clone(),
+                    source,
+                })?;
+            }
             Some(pool)
         } else {
             None
@@ -153,7 +170,10 @@ impl Node {
         let (signatures, hashes) =
             (verifier(options.verifier).kernel(), sigbatch::Hasher::new().kernel());
         seat(&mut crew, &options, &partition, &mut rng, &remote, pool.as_ref(), kept.as_mut())?;
-        let mut ends = take_ends(&mut crew, options.ingest, durable, &partition)?;
+        if let Some(relay) = relay {
+            seat_relay(&mut crew, relay, &partition)?;
+        }
+        let mut ends = take_ends(&mut crew, shape, &partition)?;
         let (loads, machine) = crew.loads()?;
         let mut spin = spin::SpinOptions::for_machine(loads.len());
         if !options.cpus.is_empty() {
@@ -258,6 +278,40 @@ pub(super) fn shard_config(
         slab_bytes: options.shard_slab_bytes,
         ..utxo_shard::ShardConfig::small(shard, partition.clone(), index_key, params)
     }
+}
+
+/// What the pool holds at the start may fill up blocks of peers.
+fn offer(pool: &Pool, relay: &RelaySeat) -> std::io::Result<()> {
+    for txid in pool.txids() {
+        if let Some(tx) = pool.get(&txid)? {
+            relay.txs.accepted(&txid, &tx.raw);
+        }
+    }
+    Ok(())
+}
+
+fn seat_relay(
+    crew: &mut Crew<HostClock>,
+    relay: RelaySeat,
+    partition: &Partition,
+) -> Result<(), NodeError> {
+    let RelaySeat { io, engine, txs, desk } = relay;
+    let (mut io, mut engine) = (Some(io), Some(engine));
+    let once = "there is one of each tile";
+    crew.seat(|wiring| {
+        let out = wiring.output("net_bfr").expect("the table of a relay has it");
+        Net::new(io.take().expect(once), out, desk.clone())
+    })?;
+    crew.seat(|wiring| {
+        let config = BfrConfig {
+            partition: partition.clone(),
+            source: RELAY_SOURCE,
+            txs: txs.clone(),
+            desk: desk.clone(),
+        };
+        Bfr::new(engine.take().expect(once), config, wiring)
+    })?;
+    Ok(())
 }
 
 fn seat(

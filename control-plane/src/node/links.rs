@@ -1,7 +1,7 @@
 //! The ends of links that are not tiles', and who turns the tiles while their holder waits.
 
 use super::{ANSWER_TIMEOUT, NodeError};
-use crate::topology::Ingest;
+use crate::topology::{Ingest, Shape};
 use dataplane::driver::{Crew, Running};
 use dataplane::metrics::Metrics;
 use dataplane::msg::{IngestHeader, VerdictFrag};
@@ -21,6 +21,7 @@ pub(crate) struct Ends {
     pub(crate) validate_block: Vec<ExternalIn>,
     pub(crate) submit: Option<SubmitEnds>,
     pub(super) epoch: Option<EpochEnds>,
+    pub(super) relay: Option<RelayEnds>,
     pub(super) control_shard: Vec<ExternalOut>,
     pub(super) shard_control: Vec<ExternalIn>,
     pub(super) control_pack: Vec<ExternalOut>,
@@ -34,6 +35,17 @@ pub(crate) struct EpochEnds {
     pub(crate) shard_epoch: Vec<ExternalIn>,
     pub(crate) epoch_pack: Vec<ExternalOut>,
     pub(crate) parker: Parker,
+}
+
+/// The ends of whoever stands between the relay and the chain. What passes over them is a [`relay::tile::Note`] and an object.
+#[derive(Debug)]
+pub struct RelayEnds {
+    /// Objects for peers.
+    pub chain_bfr: ExternalOut,
+    /// Objects of peers.
+    pub bfr_chain: ExternalIn,
+    /// Where to sleep until there are some.
+    pub parker: Parker,
 }
 
 /// The ends of whoever submits transactions from outside: one link to each validator, one from each.
@@ -133,8 +145,7 @@ impl Drive {
 
 pub(super) fn take_ends(
     crew: &mut Crew<HostClock>,
-    ingest: Ingest,
-    durable: bool,
+    shape: Shape,
     partition: &Partition,
 ) -> Result<Ends, NodeError> {
     let control = crew.external("control", 0)?;
@@ -143,18 +154,25 @@ pub(super) fn take_ends(
     outs.extend(block.outs);
     ins.extend(block.ins);
     let mut parker = None;
-    if ingest == Ingest::Control {
+    if shape.ingest == Ingest::Control {
         let submit = crew.external("submit", 0)?;
         outs.extend(submit.outs);
         ins.extend(submit.ins);
         parker = Some(submit.parker);
     }
     let mut epoch_parker = None;
-    if durable {
+    if shape.durable {
         let epoch = crew.external("epoch", 0)?;
         outs.extend(epoch.outs);
         ins.extend(epoch.ins);
         epoch_parker = Some(epoch.parker);
+    }
+    let mut relay_parker = None;
+    if shape.relay {
+        let relay = crew.external("chain", 0)?;
+        outs.extend(relay.outs);
+        ins.extend(relay.ins);
+        relay_parker = Some(relay.parker);
     }
     let is_of = |name: &str, row: &str| name.split(':').next() == Some(row);
     let mut out = |row: &str| outs.extract_if(.., |o| is_of(&o.name, row)).collect::<Vec<_>>();
@@ -171,8 +189,13 @@ pub(super) fn take_ends(
         epoch_pack: out("epoch_pack"),
         parker,
     });
+    let relay = relay_parker.and_then(|parker| {
+        let (chain_bfr, bfr_chain) = (out("chain_bfr").pop()?, input("bfr_chain").pop()?);
+        Some(RelayEnds { chain_bfr, bfr_chain, parker })
+    });
     Ok(Ends {
         epoch,
+        relay,
         control_validate: out("control_validate"),
         block_validate: out("block_validate"),
         validate_block: input("validate_block"),

@@ -15,8 +15,8 @@ mod recovered;
 mod tests;
 
 pub use boot::NodeOptions;
-pub use links::SubmitEnds;
 pub(crate) use links::{EpochEnds, publish_now};
+pub use links::{RelayEnds, SubmitEnds};
 pub(crate) use recovered::JOURNALS;
 
 use crate::counters::Counters;
@@ -275,6 +275,11 @@ impl Node {
     /// The ends of links to whoever submits transactions; `None` the second time, and without [`crate::topology::Ingest::Control`].
     pub fn take_submit(&mut self) -> Option<SubmitEnds> {
         self.ends.submit.take()
+    }
+
+    /// The ends of links to the relay; `None` the second time, and without a relay.
+    pub fn take_relay(&mut self) -> Option<RelayEnds> {
+        self.ends.relay.take()
     }
 
     /// Sends one transaction of an open block to its coordinator.

@@ -1,17 +1,23 @@
 //! The other end of the control connection: what `relay send`, `relay watch`, `relay status` and `relay reload` say to a running relay.
 //!
 //! In: the settings, which name the address and the cookie. Out: the lines of the answer. The relay writes where it really listens into
-//! `node.json` of its data directory, so a port 0 is found, too.
+//! `node.json` of its data directory, so a port 0 is found, too. A node is asked for the status of the relay inside it over HTTP, on its ops
+//! listener, which is found the same way.
 
 use super::settings::RelaySettings;
 use crate::datadir::NODE_FILE;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 /// How long a relay on this machine may take to pick up.
 const CONNECT: Duration = Duration::from_secs(2);
+/// How long a node may take to answer.
+const NODE_ANSWER: Duration = Duration::from_secs(10);
+/// The longest answer of a node: a few hundred bytes a peer.
+const NODE_ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// A connection to a running relay.
 #[derive(Debug)]
@@ -88,6 +94,35 @@ impl Client {
             Some(why) => Err(why.to_owned()),
             None => Ok(answer),
         }
+    }
+}
+
+/// The status of the relay inside the node that runs in `folder`.
+pub fn status_of_node(folder: &Path) -> Result<Value, String> {
+    let file = folder.join(NODE_FILE);
+    let none = || {
+        let folder = folder.display();
+        format!(
+            "no node runs in {folder}: there is no {NODE_FILE} that says where; name the network's folder"
+        )
+    };
+    let text = std::fs::read_to_string(file).map_err(|_| none())?;
+    let node: Value = serde_json::from_str(&text).map_err(|_| none())?;
+    let address = node["listen"]["ops"].as_str().and_then(|at| at.parse().ok());
+    let address: SocketAddr = address.ok_or_else(none)?;
+    let told = |error: std::io::Error| format!("asking the node at {address}: {error}");
+    let mut stream = TcpStream::connect_timeout(&address, CONNECT).map_err(told)?;
+    stream.set_read_timeout(Some(NODE_ANSWER)).map_err(told)?;
+    // Version 1.0: the answer ends with the connection, in no chunks.
+    stream.write_all(b"GET /bfr/status HTTP/1.0\r\nHost: node\r\n\r\n").map_err(told)?;
+    let mut answer = String::new();
+    stream.take(NODE_ANSWER_BYTES_MAX).read_to_string(&mut answer).map_err(told)?;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let status: Value = serde_json::from_str(body)
+        .map_err(|error| format!("the node at {address} gave no status: {error}"))?;
+    match status["error"].as_str() {
+        Some(why) => Err(why.to_owned()),
+        None => Ok(status),
     }
 }
 

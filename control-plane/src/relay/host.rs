@@ -4,6 +4,7 @@
 //! lines. Orders come over a short queue and wake the thread; nothing here waits for a connection: who does not read its news loses them.
 
 use super::inbox::{Arrived, Inbox};
+use super::status;
 use super::watch::{Seen, Watcher, Watchers};
 use relay::engine::Event;
 use relay::node::Relay;
@@ -373,25 +374,17 @@ impl Host {
     }
 
     fn status(&self) -> Value {
-        let caps = self.relay.caps();
-        let mut status = serde_json::to_value(self.relay.status()).unwrap_or_default();
-        let counts = self.inbox.counts();
-        let own = json!({
-            "backend": caps.backend,
-            "mode": caps.mode(),
-            "caps": caps,
-            "listen": self.relay.local_addr().map(|at| at.to_string()).ok(),
-            "public_key": self.public_key,
-            "pid": std::process::id(),
-            "uptime_s": self.began.elapsed().as_secs(),
-            "io": self.relay.io_stats(),
-            "inbox": counts.shown(),
-            "watchers": self.watchers.shown(),
-            "origins": { "own": self.origins.0.map(hex::encode), "known": self.origins.1 },
-        });
-        if let (Some(status), Value::Object(own)) = (status.as_object_mut(), own) {
-            status.extend(own);
-        }
-        status
+        let of = status::Socket {
+            caps: self.relay.caps(),
+            listen: self.relay.local_addr().ok(),
+            public_key: &self.public_key,
+            began: self.began,
+        };
+        let mut shown = status::shown(&of, &self.relay.status(), &self.relay.io_stats());
+        shown["inbox"] = self.inbox.counts().shown();
+        shown["watchers"] = self.watchers.shown();
+        shown["origins"] =
+            json!({ "own": self.origins.0.map(hex::encode), "known": self.origins.1 });
+        shown
     }
 }

@@ -1,4 +1,4 @@
-//! What a relay counts, as Prometheus reads it: `/metrics` on a listener of its own.
+//! What a relay counts, as Prometheus reads it: `/metrics` on a listener of its own, or on the page of the node it is in.
 //!
 //! In: the object that `relay status` shows. Out: a gauge or a counter for every number in it; one row a peer, one a drop reason.
 
@@ -12,6 +12,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use dataplane::metrics::CounterKind::{self, Counter, Gauge};
+use relay::DropReason;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,9 +36,12 @@ async fn metrics(State(control): State<Arc<Control>>) -> Response {
     }
 }
 
+/// Times are seconds there.
+const RTT_SECONDS: &str = "metanode_relay_peer_rtt_seconds";
+
 /// Numbers of a peer: key in the status, name, help.
 const PEER: [(&str, &str, &str); 4] = [
-    ("rtt_us", "metanode_relay_peer_rtt_us", "Smoothed round trip to the peer."),
+    ("rtt_us", RTT_SECONDS, "Smoothed round trip to the peer."),
     ("loss", "metanode_relay_peer_loss", "Share of our packets that the peer does not get."),
     ("rate_mbit", "metanode_relay_peer_rate_mbit", "What may be sent to the peer now."),
     ("parity_pct", "metanode_relay_peer_parity_pct", "Parity beside the data sent to the peer."),
@@ -56,8 +60,8 @@ const IO: [(&str, &str, &str); 9] = [
     ("tx_unrolled", "metanode_relay_tx_unrolled_total", "Runs that had to go as single packets."),
 ];
 
-fn page(status: &Value, control: &Control) -> String {
-    let mut page = Page::default();
+/// Adds what the status of any relay has.
+pub fn numbers(page: &mut Page, status: &Value) {
     let mut add = |name: &str, help, kind: CounterKind, labels: &[(&str, &str)], value: &Value| {
         if let Some(number) = value.as_f64() {
             page.add(name, help, kind, labels, number);
@@ -66,19 +70,30 @@ fn page(status: &Value, control: &Control) -> String {
     for peer in status["peers"].as_array().into_iter().flatten() {
         let labels = [("peer", peer["name"].as_str().unwrap_or_default())];
         for (key, name, help) in PEER {
-            add(name, help, Gauge, &labels, &peer[key]);
+            let scaled =
+                (name == RTT_SECONDS).then(|| peer[key].as_f64().map(|us| us / 1e6).into());
+            add(name, help, Gauge, &labels, scaled.as_ref().unwrap_or(&peer[key]));
         }
     }
     for (key, name, help) in IO {
         add(name, help, Counter, &[], &status["io"][key]);
     }
-    for (reason, count) in status["drops"].as_object().into_iter().flatten() {
-        let help = "Packets thrown away.";
-        add("metanode_relay_drops_total", help, Counter, &[("reason", reason)], count);
+    for reason in DropReason::ALL.map(DropReason::name) {
+        let help = "Packets and frames thrown away.";
+        // The status leaves out what never happened.
+        let count = status["drops"][reason].as_u64().unwrap_or_default();
+        let labels = [("reason", reason)];
+        add("metanode_relay_drops_total", help, Counter, &labels, &count.into());
     }
+}
+
+fn page(status: &Value, control: &Control) -> String {
+    let mut page = Page::default();
+    numbers(&mut page, status);
     for (what, count) in status["inbox"].as_object().into_iter().flatten() {
         let help = "What became of received objects.";
-        add("metanode_relay_inbox_total", help, Counter, &[("what", what)], count);
+        let count = count.as_u64().unwrap_or_default();
+        page.counter("metanode_relay_inbox_total", help, &[("what", what)], count);
     }
     let counts = &control.counts;
     for (what, cell) in [
@@ -88,8 +103,8 @@ fn page(status: &Value, control: &Control) -> String {
         ("strangers", &counts.strangers),
     ] {
         let help = "Control connections and requests.";
-        let value = cell.load(Ordering::Relaxed).into();
-        add("metanode_relay_control_total", help, Counter, &[("what", what)], &value);
+        let count = cell.load(Ordering::Relaxed);
+        page.counter("metanode_relay_control_total", help, &[("what", what)], count);
     }
     page.text()
 }

@@ -4,17 +4,28 @@
 //! it receives into its inbox and answers on a control connection. `relay run` is the process, `relay keygen` draws its key, `relay send`,
 //! `relay watch`, `relay status` and `relay reload` speak with it over [`control`].
 //!
-//! Threads: one turns the relay ([`host`]), one writes files ([`inbox`]), one serves connections. SIGHUP and `relay reload` read the peers
+//! Inside a node the same engine is a tile: [`seat`] makes it from the node's settings, [`headers`] tells it about the chain, [`herald`]
+//! carries blocks between them. `relay status --node` asks a node.
+//!
+//! Threads of a relay of its own: one turns the relay ([`host`]), one writes files ([`inbox`]), one serves connections. SIGHUP and `relay reload` read the peers
 //! again; links of peers that stay are not touched. SIGINT and SIGTERM end it: peers are told, files are whole.
 
 mod client;
 mod control;
+mod headers;
+mod herald;
 mod host;
 mod inbox;
 pub mod keys;
 mod metrics;
+mod seat;
 pub mod settings;
+mod status;
 mod watch;
+
+pub use headers::{ChainCell, ChainHeaders};
+pub use herald::{CATCH_UP_BLOCKS, HeraldCount, HeraldCounts};
+pub use seat::{NodeRelay, Port, RelaySeat, SeatError, seat};
 
 use crate::datadir::{DataDir, DataDirError};
 use crate::logs::Logs;
@@ -74,6 +85,9 @@ enum RelayCommand {
     Status {
         #[command(flatten)]
         file: File,
+        /// Asks the relay inside the node that runs in this folder (the network's, in its data directory: ~/.metanode/regtest)
+        #[arg(long, value_name = "FOLDER", conflicts_with = "config")]
+        node: Option<PathBuf>,
         /// One JSON object as the last line of stdout
         #[arg(long)]
         json: bool,
@@ -186,7 +200,9 @@ pub fn main(args: &RelayArgs) -> ExitCode {
         }
         RelayCommand::Send(args) => ("send", send(args)),
         RelayCommand::Watch(args) => ("watch", watch(args)),
-        RelayCommand::Status { file, json } => ("status", status(file, *json)),
+        RelayCommand::Status { file, node, json } => {
+            ("status", status(file, node.as_deref(), *json))
+        }
         RelayCommand::Reload { file } => ("reload", reload(file)),
         RelayCommand::Config => {
             print(&settings::manual());
@@ -302,12 +318,16 @@ fn send(args: &SendArgs) -> Result<(), Failed> {
     }
 }
 
-fn status(file: &File, as_json: bool) -> Result<(), Failed> {
-    let settings = RelaySettings::load(file.config.as_deref())?;
-    let mut client = Client::connect(&settings, Duration::from_secs(10))?;
-    client.say(&json!({ "do": "status" }), &[])?;
-    let answer = client.hear()?;
-    let status = &answer["status"];
+fn status(file: &File, node: Option<&Path>, as_json: bool) -> Result<(), Failed> {
+    let status = &match node {
+        Some(folder) => client::status_of_node(folder)?,
+        None => {
+            let settings = RelaySettings::load(file.config.as_deref())?;
+            let mut client = Client::connect(&settings, Duration::from_secs(10))?;
+            client.say(&json!({ "do": "status" }), &[])?;
+            client.hear()?["status"].take()
+        }
+    };
     if as_json {
         print(&format!("{status}\n"));
         return Ok(());

@@ -4,7 +4,8 @@
 //! name in the file and, in capitals behind the prefix, its variable; peers are `[[peer]]` tables in the file, or a TOML array of such
 //! tables in `METANODE_BFR_PEERS`, which stands for all of them; origins likewise. A name nobody knows is refused with the nearest one. Keys come from files.
 //!
-//! `metanode relay config` prints the commented file, which is the manual.
+//! `metanode relay config` prints the commented file, which is the manual. Rows that a relay inside a node has as well (`[bfr]` of the node's
+//! settings) stand in [`relay_rows`], once for both.
 
 use crate::config::value::{Levels, LogFormat, Size, Value};
 use crate::config::{is_service_link, nearest, secret};
@@ -97,6 +98,45 @@ impl Value for Bits {
     }
 }
 
+/// Peers, as a TOML array of tables.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Peers(pub Vec<PeerConfig>);
+
+impl Value for Peers {
+    const FORM: &'static str = "PEERS (a TOML array of tables: [{name = \"b\", addr = \"192.0.2.7:9333\", public_key = \"…\"}])";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        let table: toml::Table =
+            format!("peer = {text}").parse().map_err(|error: toml::de::Error| {
+                format!("{}; expected {}", error.to_string().trim(), Self::FORM)
+            })?;
+        let mut errors = Vec::new();
+        let peers = tables("peer", "peer", &table["peer"], &mut errors, peer);
+        check_peers(&peers, &mut errors);
+        if errors.is_empty() { Ok(Self(peers)) } else { Err(errors.join("; ")) }
+    }
+
+    fn show(&self) -> String {
+        let row = |peer: &PeerConfig| {
+            let mut row = toml::Table::new();
+            row.insert("name".into(), peer.name.clone().into());
+            row.extend(peer.addr.map(|addr| ("addr".into(), addr.to_string().into())));
+            row.insert("public_key".into(), hex::encode(peer.public_key).into());
+            row.insert("trusted".into(), peer.trusted.into());
+            row.insert("rate_mbit".into(), i64::from(peer.rate_mbit).into());
+            row.insert("dedicated_line".into(), peer.dedicated_line.into());
+            toml::Value::Table(row)
+        };
+        if self.0.is_empty() {
+            return String::new();
+        }
+        toml::Value::Array(self.0.iter().map(row).collect()).to_string()
+    }
+}
+
 macro_rules! rows {
     ($( $(#[doc = $help:literal])* $field:ident: $ty:ty = $default:literal, )*) => {
         /// All settings of a relay.
@@ -139,9 +179,42 @@ macro_rules! rows {
     };
 }
 
-rows! {
-    /// Where packets of peers arrive (UDP). On an IPv6 wildcard IPv4 arrives, too.
-    listen: SocketAddr = "[::]:9333",
+/// Gives the rows that every relay has, by itself or inside a node, to the macro that is named, in brackets and before what stands behind
+/// its name.
+macro_rules! relay_rows {
+    ($then:ident! $($rest:tt)*) => {
+        $then! {
+            [
+                /// Where packets of peers arrive (UDP). On an IPv6 wildcard IPv4 arrives, too.
+                listen: SocketAddr = "[::]:9333",
+                /// The file with the relay's secret key, written by `metanode relay keygen`, rights 0600. Left out: `relay.key` in the data
+                /// directory.
+                key_file: Option<PathBuf> = "",
+                /// How packets move; where this machine forbids `uring`, `udp` is used and the log says why.
+                backend: Backend = "udp",
+                /// Runs of packets travel through the kernel as one where it can.
+                runs: bool = "true",
+                /// What may leave to all peers together, in Mbit/s.
+                rate_mbit: u32 = "10000",
+                /// What objects under way may take, those of all peers together. Inside a node at most: it divides its memory.
+                memory: Size = "512M",
+                /// What transactions may take that are kept to fill up blocks and subtrees from: those of bundles, or those that the node
+                /// accepted.
+                txs_memory: Size = "128M",
+                /// The largest object that is sent or taken, at most a quarter of `memory`.
+                object_bytes_max: Size = "64M",
+            ]
+            $($rest)*
+        }
+    };
+}
+pub(crate) use relay_rows;
+
+macro_rules! rows_of_its_own {
+    ([ $($shared:tt)* ] $($own:tt)*) => { rows! { $($shared)* $($own)* } };
+}
+
+relay_rows! { rows_of_its_own!
     /// Where `relay send`, `relay status` and `relay reload` call (TCP). It must be a loopback address: whoever may read the cookie in the
     /// data directory may send.
     control_listen: SocketAddr = "127.0.0.1:9000",
@@ -149,29 +222,15 @@ rows! {
     metrics_listen: Option<SocketAddr> = "",
     /// Where the relay keeps its files. One process at a time.
     data_dir: PathBuf = "~/.metanode/relay",
-    /// The file with this relay's secret key, written by `metanode relay keygen`, rights 0600. Left out: `relay.key` in the data directory.
-    key_file: Option<PathBuf> = "",
     /// The file with the secret key that proves what is sent here, written by `metanode relay keygen --origin`, rights 0600. Relays that list
     /// its public key pass our objects on at once, whoever brings them. Left out: what is sent here carries no proof.
     origin_key_file: Option<PathBuf> = "",
-    /// How packets move; where this machine forbids `uring`, `udp` is used and the log says why.
-    backend: Backend = "udp",
     /// Sockets on the port, each with a thread of its own; the kernel gives each peer to one of them. With 1 the relay's thread moves the
     /// packets itself, which is faster until a core is full of them.
     io_threads: IoThreads = "1",
-    /// Runs of packets travel through the kernel as one where it can.
-    runs: bool = "true",
-    /// What may leave to all peers together, in Mbit/s.
-    rate_mbit: u32 = "10000",
-    /// What objects under way may take, those of all peers together.
-    memory: Size = "512M",
-    /// What transactions of bundles may take that are kept to fill up blocks and subtrees from.
-    txs_memory: Size = "128M",
     /// Compact target that a block's header must meet to be worth passing on; a relay alone cannot know the chain's own. The default is
     /// difficulty 1; for regtest write 207fffff.
     floor_bits: Bits = "1d00ffff",
-    /// The largest object that is sent or taken.
-    object_bytes_max: Size = "64M",
     /// Where received objects are written, each under its id. Left out: `inbox` in the data directory.
     inbox: Option<PathBuf> = "",
     /// Bytes of the inbox; what comes when it is full is counted and not written.
@@ -245,8 +304,12 @@ impl RelaySettings {
         };
         for (key, value) in &table {
             let what = format!("{at}: {key}");
-            if key == "peer" || key == "origin" {
-                self.tables(key, &what, value, errors);
+            if key == "peer" {
+                self.peers = tables("peer", &what, value, errors, peer);
+                continue;
+            }
+            if key == "origin" {
+                self.origins = tables("origin", &what, value, errors, origin);
                 continue;
             }
             let Some(row) = ROWS.iter().find(|row| row.name == key) else {
@@ -276,7 +339,10 @@ impl RelaySettings {
         let of = [(PEERS_VARIABLE, "peer"), (ORIGINS_VARIABLE, "origin")];
         if let Some((_, kind)) = of.into_iter().find(|(variable, _)| *variable == name) {
             match format!("all = {value}").parse::<toml::Table>() {
-                Ok(table) => self.tables(kind, name, &table["all"], errors),
+                Ok(table) if kind == "peer" => {
+                    self.peers = tables(kind, name, &table["all"], errors, peer);
+                }
+                Ok(table) => self.origins = tables(kind, name, &table["all"], errors, origin),
                 Err(error) => errors.push(format!(
                     "{name}: {}; expected a TOML array of {kind} tables",
                     error.to_string().trim()
@@ -300,32 +366,6 @@ impl RelaySettings {
         }
     }
 
-    /// All `[[peer]]` or all `[[origin]]` tables.
-    fn tables(&mut self, kind: &str, what: &str, value: &toml::Value, errors: &mut Vec<String>) {
-        let is_peer = kind == "peer";
-        if is_peer {
-            self.peers.clear();
-        } else {
-            self.origins.clear();
-        }
-        let Some(rows) = value.as_array() else {
-            return errors.push(format!("{what}: expected [[{kind}]] tables"));
-        };
-        for (i, row) in rows.iter().enumerate() {
-            let what = format!("{what} {}", i + 1);
-            if let Some(table) = row.as_table() {
-                if is_peer {
-                    self.peers.extend(peer(&what, table, errors));
-                } else {
-                    self.origins.extend(origin(&what, table, errors));
-                }
-            } else {
-                let got = row.type_str();
-                errors.push(format!("{what}: got a TOML {got}, expected a table"));
-            }
-        }
-    }
-
     fn check(&self, errors: &mut Vec<String>) {
         if !self.control_listen.ip().is_loopback() {
             errors
@@ -337,18 +377,7 @@ impl RelaySettings {
                 "object_bytes_max: {object} bytes, expected at most a quarter of memory ({memory} bytes)"
             ));
         }
-        if self.peers.len() > PEERS_MAX {
-            errors.push(format!("{} peers, at most {PEERS_MAX}", self.peers.len()));
-        }
-        for (i, peer) in self.peers.iter().enumerate() {
-            let before = &self.peers[..i];
-            if before.iter().any(|other| other.name == peer.name) {
-                errors.push(format!("two peers are called `{}`", peer.name));
-            }
-            if before.iter().any(|other| other.public_key == peer.public_key) {
-                errors.push(format!("peer `{}` has the public key of another one", peer.name));
-            }
-        }
+        check_peers(&self.peers, errors);
         if self.origins.len() > ORIGINS_MAX {
             errors.push(format!("{} origins, at most {ORIGINS_MAX}", self.origins.len()));
         }
@@ -372,7 +401,7 @@ impl RelaySettings {
             count => count,
         };
         let threads = threads.min(relay::io::THREADS_MAX);
-        IoOptions { threads, gso: self.runs, gro: self.runs, ..IoOptions::at(self.listen) }
+        IoOptions { threads, ..io_options(self.listen, self.runs) }
     }
 
     /// Whose proofs count, and the key that makes ours, which is read from its file.
@@ -384,16 +413,8 @@ impl RelaySettings {
 
     /// An engine without peers.
     pub fn engine(&self, keys: Keys, seed: &[u8; 32]) -> Engine {
+        let objects = object_limits(&keys, self.object_bytes_max.0, self.memory.0);
         let links = LinksConfig { total_mbit: self.rate_mbit, ..LinksConfig::default() };
-        let own = keys.public().first_chunk().expect("a key has 32 bytes");
-        let memory = self.memory.0 as usize;
-        let objects = ObjectsConfig {
-            object_bytes_max: self.object_bytes_max.0 as u32,
-            bytes_max: memory,
-            bytes_per_peer_max: memory / 4,
-            seed: u64::from_le_bytes(*own),
-            ..ObjectsConfig::default()
-        };
         let lookups = standalone(self.txs_memory.0 as usize, self.floor_bits.0);
         Engine::new(EngineConfig { links, objects }, keys, lookups, seed, relay::node::now())
     }
@@ -419,6 +440,31 @@ impl RelaySettings {
     }
 }
 
+/// How to open a relay's socket.
+pub(crate) fn io_options(listen: SocketAddr, runs: bool) -> IoOptions {
+    IoOptions { gso: runs, gro: runs, ..IoOptions::at(listen) }
+}
+
+/// Limits of objects within so much memory.
+pub(crate) fn object_limits(keys: &Keys, object_bytes_max: u64, memory: u64) -> ObjectsConfig {
+    let own = keys.public().first_chunk().expect("a key has 32 bytes");
+    ObjectsConfig {
+        object_bytes_max: object_bytes_max as u32,
+        bytes_max: memory as usize,
+        bytes_per_peer_max: memory as usize / 4,
+        seed: u64::from_le_bytes(*own),
+        ..ObjectsConfig::default()
+    }
+}
+
+/// Whether a variable is a setting of a relay of its own.
+pub(crate) fn is_variable(name: &str) -> bool {
+    name == FILE_VARIABLE
+        || name == PEERS_VARIABLE
+        || name == ORIGINS_VARIABLE
+        || ROWS.iter().any(|row| variable_of(row.name) == name)
+}
+
 fn variable_of(name: &str) -> String {
     format!("{PREFIX}{}", name.to_ascii_uppercase())
 }
@@ -433,6 +479,46 @@ fn text_of(value: &toml::Value) -> Option<String> {
         toml::Value::Integer(number) => Some(number.to_string()),
         toml::Value::Boolean(yes) => Some(yes.to_string()),
         _ => None,
+    }
+}
+
+/// All tables of a kind, in order, without those that are not sound.
+fn tables<T>(
+    kind: &str,
+    what: &str,
+    value: &toml::Value,
+    errors: &mut Vec<String>,
+    one: fn(&str, &toml::Table, &mut Vec<String>) -> Option<T>,
+) -> Vec<T> {
+    let Some(rows) = value.as_array() else {
+        errors.push(format!("{what}: expected [[{kind}]] tables"));
+        return Vec::new();
+    };
+    let mut all = Vec::with_capacity(rows.len());
+    for (i, row) in rows.iter().enumerate() {
+        let what = format!("{what} {}", i + 1);
+        if let Some(table) = row.as_table() {
+            all.extend(one(&what, table, errors));
+        } else {
+            let got = row.type_str();
+            errors.push(format!("{what}: got a TOML {got}, expected a table"));
+        }
+    }
+    all
+}
+
+fn check_peers(peers: &[PeerConfig], errors: &mut Vec<String>) {
+    if peers.len() > PEERS_MAX {
+        errors.push(format!("{} peers, at most {PEERS_MAX}", peers.len()));
+    }
+    for (i, peer) in peers.iter().enumerate() {
+        let before = &peers[..i];
+        if before.iter().any(|other| other.name == peer.name) {
+            errors.push(format!("two peers are called `{}`", peer.name));
+        }
+        if before.iter().any(|other| other.public_key == peer.public_key) {
+            errors.push(format!("peer `{}` has the public key of another one", peer.name));
+        }
     }
 }
 
@@ -630,6 +716,23 @@ mod tests {
         let text = "origin_key_file = \"/nowhere/origin.key\"\n";
         let said = read(text, &[]).expect("sound").origin_keys().expect_err("no such file");
         assert!(said.contains("relay keygen"), "{said}");
+    }
+
+    #[test]
+    fn peers_of_a_node_are_read_as_they_are_shown() {
+        let text = format!(
+            "[{{name = \"b\", public_key = \"{KEY}\", addr = \"10.0.0.2:9333\", rate_mbit = 7}}]"
+        );
+        let peers = Peers::parse(&text).expect("sound");
+        assert_eq!((peers.0[0].name.as_str(), peers.0[0].rate_mbit), ("b", 7));
+        assert_eq!(Peers::parse(&peers.show()), Ok(peers.clone()));
+        assert_eq!(Peers::parse(" ").map(|none| none.show()), Ok(String::new()));
+        let twice = format!("[{0}, {0}]", &text[1..text.len() - 1]);
+        let said = Peers::parse(&twice).expect_err("twice the same");
+        assert!(said.contains("two peers are called `b`; peer `b` has"), "{said}");
+        for wrong in ["7", "[7]", "[{name = \"b\"}]", "peers"] {
+            assert!(Peers::parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

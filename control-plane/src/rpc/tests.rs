@@ -62,8 +62,17 @@ impl Bed {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         let counters = node.counters_reader();
-        let service =
-            Service { submit, chain, pool, params, clock, stop, counters, journals: None };
+        let service = Service {
+            submit,
+            chain,
+            pool,
+            params,
+            clock,
+            stop,
+            counters,
+            journals: None,
+            relay: None,
+        };
         let rpc = Arc::new(Rpc::new(service, Bounds { batch_max: 100, calls_max: 8 }));
         let auth = Arc::new(Auth::with_password("test", "test"));
         let routes = router(Arc::clone(&rpc), auth);

@@ -30,11 +30,16 @@ fn the_commands_of_the_page_about_running_a_relay_do_what_it_says() {
         .env("HOME", home.path())
         .env("PATH", path)
         .env("METANODE_BFR_CONTROL_LISTEN", "127.0.0.1:0")
+        .env("METANODE_RPC_LISTEN", "127.0.0.1:0")
+        .env("METANODE_SUBMIT_LISTEN", "127.0.0.1:0")
+        .env("METANODE_OPS_LISTEN", "127.0.0.1:0")
         .output()
         .expect("bash runs");
     let said = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "{said}");
-    for wanted in ["\"done\":{\"ms\":", "\"state\":\"up\"", "\"reload\":{\"needs_restart\":false"] {
+    for wanted in
+        ["\"done\":{\"ms\":", "\"state\":\"up\"", "\"reload\":{\"needs_restart\":false", "name two"]
+    {
         assert!(said.replace("\": ", "\":").contains(wanted), "no {wanted} in:\n{said}");
     }
 }

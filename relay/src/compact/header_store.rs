@@ -30,7 +30,7 @@ impl HeaderView for HeaderStore {
         self.known.contains(hash)
     }
 
-    fn required_bits(&self, _parent: &[u8; 32]) -> Option<u32> {
+    fn required_bits(&self, _parent: &[u8; 32], _time_s: u32) -> Option<u32> {
         Some(self.floor_bits)
     }
 

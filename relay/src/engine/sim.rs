@@ -43,7 +43,7 @@ impl HeaderView for Strict {
         true
     }
 
-    fn required_bits(&self, _: &[u8; 32]) -> Option<u32> {
+    fn required_bits(&self, _: &[u8; 32], _: u32) -> Option<u32> {
         Some(0x1d00_ffff)
     }
 

@@ -108,7 +108,9 @@ impl Gate {
         if !trusted && !headers.parent_known(&parsed.prev.0) {
             return Err(DropReason::ParentUnknown);
         }
-        let bits = headers.required_bits(&parsed.prev.0).ok_or(DropReason::ParentUnknown)?;
+        let bits = headers
+            .required_bits(&parsed.prev.0, parsed.time_s)
+            .ok_or(DropReason::ParentUnknown)?;
         if !hash_meets_bits(&hash, bits, U256::MAX) {
             return Err(DropReason::ProofOfWork);
         }

@@ -66,7 +66,7 @@ impl Cargo {
 impl Objects {
     /// Sends the host's bytes to these peers, or to all. A block's header goes ahead of it as an object of its own.
     ///
-    /// What was sent or received before keeps its id and is not sent again.
+    /// What was sent or received before keeps its id and is not sent again, unless peers are named: the host knows that they lack it.
     pub fn send(
         &mut self,
         class: Class,
@@ -236,7 +236,7 @@ impl Objects {
             Self::join(&mut self.peers, &self.recent, key, flight, peers, &self.config, links);
             return Ok(id);
         }
-        if self.recent.finished(id, class).is_some() && part != Part::Whole {
+        if to_all && self.recent.finished(id, class).is_some() && part != Part::Whole {
             return Ok(id);
         }
         let shape = *content.shape();

@@ -3,17 +3,19 @@
 //! In: `net_bfr`, datagrams; `shard_pack`, what the shards accepted; `pack_store` or `pack_bfr`, released subtrees; `chain_bfr`, objects the
 //! chain wants sent. Out: `bfr_net`, datagrams; `bfr_validate`, transactions of peers; `bfr_chain`, every other object of peers.
 //!
-//! A transaction that this node accepted, and that did not come from a peer, is put into a bundle, which leaves when it is full or
+//! Every transaction that this node accepted may fill up sketches of blocks. One that did not come from a peer is put into a bundle, which leaves when it is full or
 //! [`BUNDLE_WAIT_NS`] old. A bundle of a peer is taken apart: its transactions are shed by a validator that is behind, never waited
-//! for. Blocks wait for the chain: `bfr_chain` is lossless, and while it is full no further event is taken from the engine.
+//! for. Blocks wait for the chain: `bfr_chain` is lossless, and while it is full no further event is taken from the engine. The chain is also
+//! told which links came up. An object of the chain's that the engine has no room for waits, and those behind it on `chain_bfr` with it, up to
+//! [`ROOM_WAIT_NS`]. A machine that ends says goodbye to the peers.
 //!
 //! It turns on an unpinned thread: objects come and go on its heap. The engine's own limits bound what that takes. Datagrams are always
 //! taken, so one that is full of a peer's objects still answers the others.
 
-use super::datagram;
+use super::{AcceptedTxs, Desk, Note, datagram};
 use crate::compact::{Bundle, write_tx};
 use crate::engine::{Engine, Event};
-use crate::object::ObjectEvent;
+use crate::object::{ObjectEvent, SendError};
 use crate::{Class, NowUs, PeerId};
 use consensus::hash::TxId;
 use dataplane::counters;
@@ -42,6 +44,8 @@ const EVENTS_PER_TURN: usize = 64;
 const STATUS_EVERY_NS: Ns = 100_000_000;
 /// The core stays awake while the engine is due within this.
 const AWAKE_US: u64 = 1_000;
+/// How long an object of the chain's waits for room in the engine: whole objects that nobody waits for are forgotten after two seconds.
+pub const ROOM_WAIT_NS: Ns = 5_000_000_000;
 
 counters! {
     /// What the tile counts.
@@ -91,6 +95,10 @@ pub struct BfrConfig {
     pub partition: Partition,
     /// Transactions of peer `p` carry the source `source + p`.
     pub source: u32,
+    /// What the engine looks names up in.
+    pub txs: AcceptedTxs,
+    /// Where peers are asked for and numbers are shown.
+    pub desk: Desk,
 }
 
 /// A subtree that is being released.
@@ -111,6 +119,17 @@ struct Unpacking {
     done: usize,
 }
 
+/// An object that is to be sent.
+#[derive(Debug)]
+struct Outgoing {
+    class: Class,
+    bytes: Arc<[u8]>,
+    /// For this peer; for all where there is none.
+    to: Option<PeerId>,
+    /// When waiting for room ends.
+    until: Ns,
+}
+
 /// The tile; see the module.
 pub struct Bfr {
     engine: Engine,
@@ -125,8 +144,11 @@ pub struct Bfr {
     seen_order: VecDeque<TxId>,
     gathering: Option<Gathering>,
     unpacking: Option<Unpacking>,
-    /// An object that waits for credit.
-    held: Option<(Class, Arc<[u8]>, PeerId)>,
+    /// What waits for credit on `bfr_chain`.
+    held: Option<(Note, Arc<[u8]>)>,
+    /// An object of the chain's that waits for room in the engine.
+    outgoing: Option<Outgoing>,
+    is_closed: bool,
     counts: [u64; BfrCount::DEFS.len()],
     peers_up: u64,
     status_due: Ns,
@@ -170,6 +192,8 @@ impl Bfr {
             gathering: None,
             unpacking: None,
             held: None,
+            outgoing: None,
+            is_closed: false,
             counts: [0; BfrCount::DEFS.len()],
             peers_up: 0,
             status_due: 0,
@@ -197,6 +221,17 @@ impl Bfr {
         self.add(counter, 1);
     }
 
+    /// Sends an object of the chain's, or keeps it until there is room.
+    fn send_outgoing(&mut self, outgoing: Outgoing, now: Ns) {
+        let to = outgoing.to.as_slice();
+        let to = (!to.is_empty()).then_some(to);
+        match self.engine.send(outgoing.class, outgoing.bytes.clone(), to, us(now)) {
+            Ok(_) => self.add(BfrCount::ObjectsSent, 1),
+            Err(SendError::Full { .. }) if now < outgoing.until => self.outgoing = Some(outgoing),
+            Err(_) => self.add(BfrCount::Unsent, 1),
+        }
+    }
+
     fn send_bundle(&mut self, at: NowUs) {
         if !self.bundle.is_empty() {
             let bytes = Arc::from(self.bundle.as_slice());
@@ -222,6 +257,7 @@ impl Bfr {
         if accepted.kind != AcceptedKind::Pool || accepted.tx.is_empty() {
             return;
         }
+        self.config.txs.accepted(&accepted.txid, accepted.tx);
         if self.seen.contains(&accepted.txid) {
             return self.add(BfrCount::TxsKnown, 1);
         }
@@ -269,27 +305,31 @@ impl Bfr {
                 // What is left of its turn belongs to the packets.
                 break;
             }
-            if let Some((class, bytes, from)) = self.held.take() {
+            if let Some((note, bytes)) = self.held.take() {
                 if outs.credit(self.chain) == 0 {
-                    self.held = Some((class, bytes, from));
+                    self.held = Some((note, bytes));
                     return Busy::Waiting;
                 }
-                let sent = outs.publish_any(self.chain, class as u64, &bytes, u64::from(from.0));
+                let sent = outs.publish_any(self.chain, note.sig(), &bytes, 0);
                 did = true;
                 match sent {
+                    Ok(_) if matches!(note, Note::PeerUp { .. }) => {}
                     Ok(_) => self.add(BfrCount::ObjectsReceived, 1),
                     Err(NotSent::Refused(Refused::TooLarge | Refused::Empty)) => {
                         self.add(BfrCount::ObjectsDropped, 1);
                     }
                     Err(_) => {
-                        self.held = Some((class, bytes, from));
+                        self.held = Some((note, bytes));
                         return Busy::Waiting;
                     }
                 }
             }
             match self.engine.event() {
                 None => break,
-                Some(Event::PeerUp { .. }) => self.peers_up += 1,
+                Some(Event::PeerUp { peer }) => {
+                    self.peers_up += 1;
+                    self.held = Some((Note::PeerUp { peer }, Arc::from([])));
+                }
                 Some(Event::PeerDown { .. }) => self.peers_up -= 1,
                 Some(Event::Object(ObjectEvent::Received {
                     class: Class::Bundle,
@@ -304,7 +344,7 @@ impl Bfr {
                     }
                 }
                 Some(Event::Object(ObjectEvent::Received { class, bytes, from, .. })) => {
-                    self.held = Some((class, bytes, from));
+                    self.held = Some((Note::Object { class, peer: Some(from) }, bytes));
                 }
                 Some(Event::Object(ObjectEvent::Delivered { .. } | ObjectEvent::Failed { .. })) => {
                 }
@@ -360,10 +400,20 @@ impl Tile for Bfr {
     const COUNTERS: &'static [CounterDef] = BfrCount::DEFS;
 
     fn housekeeping(&mut self, house: &mut House<'_>) {
+        if let Some(peers) = self.config.desk.take_peers() {
+            self.engine.set_peers(peers, us(house.now()));
+        }
+        if house.is_draining() && !self.is_closed {
+            self.is_closed = true;
+            // Nobody may be there any more to take these.
+            (self.held, self.unpacking, self.outgoing) = (None, None, None);
+            self.engine.close(us(house.now()));
+        }
         if house.now() >= self.status_due {
             self.status_due = house.now() + STATUS_EVERY_NS;
             let status = self.engine.status(us(house.now()));
             self.counts[BfrCount::Drops as usize] = status.drops.values().sum();
+            self.config.desk.show_engine(status);
         }
         self.counts[BfrCount::PeersUp as usize] = self.peers_up;
         for (counter, value) in self.counts.iter().enumerate() {
@@ -376,13 +426,20 @@ impl Tile for Bfr {
         if !self.bundle.is_empty() && now - self.bundle_since >= BUNDLE_WAIT_NS {
             self.send_bundle(us(now));
         }
+        if let Some(outgoing) = self.outgoing.take() {
+            self.send_outgoing(outgoing, now);
+        }
         self.engine.tick(us(now));
-        self.deliver(outs)
+        if self.is_closed { Busy::No } else { self.deliver(outs) }
     }
 
-    fn wants(&mut self, _input: In, _outs: &Outs) -> u32 {
-        // Everything has its place at once: in the engine, in the bundle, or among the counters.
-        u32::MAX
+    fn wants(&mut self, input: In, _outs: &Outs) -> u32 {
+        match self.ins[input.index()] {
+            // One after the other: the engine may have no room for it.
+            InKind::Objects => u32::from(self.outgoing.is_none()),
+            // Everything else has its place at once: in the engine, in the bundle, or among the counters.
+            InKind::Datagrams | InKind::Accepted | InKind::Subtrees => u32::MAX,
+        }
     }
 
     fn frag(&mut self, input: In, frag: Frag<'_>, outs: &mut Outs) {
@@ -395,8 +452,11 @@ impl Tile for Bfr {
             InKind::Accepted => self.accepted(frag.bytes, now),
             InKind::Subtrees => self.subtree(frag.bytes, now),
             InKind::Objects => {
-                let class = class_of(frag.sig).expect("chain_bfr names a class");
-                self.send(class, Arc::from(frag.bytes), BfrCount::ObjectsSent, us(now));
+                let Some(Note::Object { class, peer: to }) = Note::of(frag.sig) else {
+                    panic!("chain_bfr carried {:#x}, which is no object", frag.sig);
+                };
+                let (bytes, until) = (Arc::from(frag.bytes), now + ROOM_WAIT_NS);
+                self.send_outgoing(Outgoing { class, bytes, to, until }, now);
             }
         }
     }
@@ -419,11 +479,4 @@ impl Tile for Bfr {
     fn is_drained(&self) -> bool {
         self.unpacking.is_none() && self.held.is_none()
     }
-}
-
-/// The class that the sig of a frag on `chain_bfr` or `bfr_chain` names.
-pub fn class_of(sig: u64) -> Option<Class> {
-    [Class::Header, Class::Block, Class::Subtree, Class::Bundle, Class::Opaque]
-        .into_iter()
-        .find(|class| *class as u64 == sig)
 }

@@ -7,7 +7,7 @@
 //! Back of the envelope: a burst of up to 2,048 packets is one system call a 64; a packet is copied once into the link. At 250 ns a packet a
 //! core moves 4 million a second; the kernel is the limit long before (see `io`).
 
-use super::datagram;
+use super::{Desk, datagram};
 use crate::io::{PacketIo, RxBatch, TxBatch, TxRefused};
 use dataplane::counters;
 use dataplane::metrics::CounterDef;
@@ -56,6 +56,7 @@ pub struct Net {
     awake_until: Ns,
     stats_due: Ns,
     errors: u64,
+    desk: Desk,
 }
 
 impl std::fmt::Debug for Net {
@@ -65,10 +66,10 @@ impl std::fmt::Debug for Net {
 }
 
 impl Net {
-    /// Around an open socket; `out` is `net_bfr`.
-    pub fn new(io: Box<dyn PacketIo>, out: Out) -> Self {
+    /// Around an open socket, whose numbers are shown at the desk; `out` is `net_bfr`.
+    pub fn new(io: Box<dyn PacketIo>, out: Out, desk: Desk) -> Self {
         let (rx, tx) = (RxBatch::new(), TxBatch::new());
-        Self { io, rx, tx, out, is_full: false, awake_until: 0, stats_due: 0, errors: 0 }
+        Self { io, rx, tx, out, is_full: false, awake_until: 0, stats_due: 0, errors: 0, desk }
     }
 
     /// Where packets arrive.
@@ -104,6 +105,7 @@ impl Tile for Net {
         }
         self.stats_due = house.now() + STATS_EVERY_NS;
         let stats = self.io.stats();
+        self.desk.show_io(stats);
         for (counter, value) in [
             (NetCount::Received, stats.rx_packets),
             (NetCount::ReceivedBytes, stats.rx_bytes),

@@ -6,7 +6,7 @@ use crate::engine::{Engine, EngineConfig};
 use crate::io::{IoOptions, PacketIo, Udp};
 use crate::link::Keys;
 use crate::testing::open_lookups;
-use crate::{Class, NowUs, PeerConfig};
+use crate::{Class, NowUs, PeerConfig, PeerId};
 use consensus::hash::{MerkleHash, TxId};
 use dataplane::metrics::Metrics;
 use dataplane::msg::pack_control::Record;
@@ -35,6 +35,9 @@ struct Node {
     txs: Vec<(u32, Vec<u8>)>,
     /// Objects that reached the chain.
     objects: Vec<(Class, Vec<u8>)>,
+    /// Links that the chain was told of.
+    ups: usize,
+    desk: Desk,
     metrics: Metrics,
     reads: bool,
     published: u64,
@@ -86,10 +89,16 @@ impl Node {
         };
         engine.set_peers(vec![peer], NowUs(0));
         let wiring = machine.wiring("net", 0).expect("there");
-        let net = Net::new(io, wiring.output("net_bfr").expect("there"));
+        let desk = Desk::default();
+        let net = Net::new(io, wiring.output("net_bfr").expect("there"), desk.clone());
         let net = wiring.stem(net, clock.clone());
         let wiring = machine.wiring("bfr", 0).expect("there");
-        let config = BfrConfig { partition: Partition::new([7; 16], 1, 1), source: SOURCE };
+        let config = BfrConfig {
+            partition: Partition::new([7; 16], 1, 1),
+            source: SOURCE,
+            txs: AcceptedTxs::new(MIB as usize),
+            desk: desk.clone(),
+        };
         let tile = Bfr::new(engine, config, &wiring);
         let bfr = wiring.stem(tile, clock);
         let metrics = machine.metrics().clone();
@@ -103,6 +112,8 @@ impl Node {
             validate: end("validate"),
             txs: Vec::new(),
             objects: Vec::new(),
+            ups: 0,
+            desk,
             metrics,
             reads: true,
             published: 0,
@@ -121,8 +132,16 @@ impl Node {
         }
         self.validate.ins[0].return_credit();
         while let Some(frag) = self.chain.ins[0].poll() {
-            let class = class_of(frag.sig).expect("a class");
-            self.objects.push((class, frag.bytes.to_vec()));
+            match Note::of(frag.sig).expect("a note") {
+                Note::Object { class, peer } => {
+                    assert_eq!(peer, Some(PeerId(0)));
+                    self.objects.push((class, frag.bytes.to_vec()));
+                }
+                Note::PeerUp { peer } => {
+                    assert_eq!((peer, frag.bytes.len()), (PeerId(0), 0));
+                    self.ups += 1;
+                }
+            }
         }
         self.chain.ins[0].return_credit();
     }
@@ -308,4 +327,45 @@ fn rubbish_ends_at_the_engine_and_a_flood_at_the_door() {
     out.publish_any(Class::Opaque as u64, 0, &object, 0).expect("room");
     until("an object passes", &mut nodes, |nodes| !nodes[0].objects.is_empty());
     assert_ne!(nodes[0].net.turn(), Turn::Backpressured);
+}
+
+#[test]
+fn an_object_for_one_peer_is_sent_again_although_it_was_sent_before() {
+    let mut nodes = two();
+    turns(&mut nodes, 3);
+    assert_eq!((nodes[0].ups, nodes[1].ups), (1, 1), "the chains know of the link");
+    let object = vec![5; 30_000];
+    let send = |node: &mut Node, peer| {
+        let note = Note::Object { class: Class::Opaque, peer };
+        let out = node.chain.outs[0].producer();
+        out.publish_any(note.sig(), 0, &object, 0).expect("room");
+    };
+    let sent = |node: &Node| node.desk.shown().engine.expect("shown").objects.sent;
+    send(&mut nodes[0], None);
+    until("the object passes", &mut nodes, |nodes| nodes[1].objects.len() == 1);
+    // Long after the engine has let it go.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(2_500) {
+        turns(&mut nodes, 10);
+    }
+    let before = nodes[0].count(BfrCount::ObjectsSent);
+    let was = sent(&nodes[0]);
+    send(&mut nodes[0], None);
+    until("it is taken", &mut nodes, |nodes| nodes[0].count(BfrCount::ObjectsSent) > before);
+    send(&mut nodes[0], Some(PeerId(0)));
+    until("and once more", &mut nodes, |nodes| sent(&nodes[0]) > was);
+    turns(&mut nodes, 200);
+    assert_eq!(nodes[1].objects.len(), 1, "who has it says so and does not hand it over twice");
+}
+
+#[test]
+fn peers_are_dropped_and_added_over_the_desk() {
+    let mut nodes = two();
+    let shown = nodes[0].desk.shown().engine.expect("it was shown");
+    assert_eq!(shown.peers.len(), 1);
+    nodes[0].desk.set_peers(Vec::new());
+    until("the peer is gone", &mut nodes, |nodes| !is_up(&nodes[0]));
+    until("and the desk says so", &mut nodes, |nodes| {
+        nodes[0].desk.shown().engine.is_some_and(|status| status.peers.is_empty())
+    });
 }

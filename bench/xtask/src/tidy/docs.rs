@@ -24,6 +24,7 @@ const RUN_BY: &[(&str, &str)] = &[
     ("metanode dump",                                 "control-plane/tests/run.rs"),
     ("metanode top",                                  "control-plane/tests/run.rs"),
     ("metanode config",                               "control-plane/tests/run.rs"),
+    ("metanode relay status --node",                  "control-plane/tests/node_relay.rs"),
     ("metanode relay",                                "control-plane/tests/relay/main.rs"),
     ("metanode load",                                 "control-plane/tests/load.rs"),
     ("cargo run --release -p bench -- storm",         "part storm"),

@@ -1,6 +1,6 @@
 //! Tests of the state machine over a plain engine.
 
-mod bed;
+pub(crate) mod bed;
 mod disk;
 pub(crate) mod plain;
 mod random;

@@ -3,7 +3,7 @@
 //! `/metrics` is Prometheus text, written anew from the cells at every scrape: whoever counts is a [`Source`], and nothing is
 //! registered by name anywhere else. `/health` fails (503) when a tile's core no longer goes round: restart the process.
 //! `/readiness` fails while the node cannot serve (starting, rebuilding, stopping, an error of a store) and says why: send no
-//! traffic. docs/metrics.md is written by a test (`control-plane/tests/http.rs`) from the page of a running node.
+//! traffic. `/bfr/status` is what `metanode relay status` shows of the relay inside (404 where there is none). docs/metrics.md is written by a test (`control-plane/tests/http.rs`) from the page of a running node.
 
 mod page;
 mod process;
@@ -15,6 +15,7 @@ pub use process::Process;
 pub use readiness::Readiness;
 pub use sources::{Source, stalled_tiles};
 
+use crate::relay::NodeRelay;
 use crate::service::{CountersReader, Stop};
 use axum::Router;
 use axum::extract::State;
@@ -22,6 +23,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
+use serde_json::json;
 use std::sync::Arc;
 
 /// What the ops listener shows.
@@ -34,6 +36,8 @@ pub struct Ops {
     pub readiness: Readiness,
     /// A node that is asked to stop is not ready.
     pub stop: Stop,
+    /// The relay inside, if there is one.
+    pub relay: Option<NodeRelay>,
 }
 
 impl std::fmt::Debug for Ops {
@@ -61,6 +65,7 @@ pub fn router(ops: Ops) -> Router {
         .route("/metrics", get(metrics))
         .route("/health", get(health))
         .route("/readiness", get(readiness))
+        .route("/bfr/status", get(bfr_status))
         .with_state(Arc::new(ops))
 }
 
@@ -86,9 +91,26 @@ async fn readiness(State(ops): State<Arc<Ops>>) -> Response {
     answer(reasons.is_empty(), &Ready { ready: reasons.is_empty(), reasons })
 }
 
+async fn bfr_status(State(ops): State<Arc<Ops>>) -> Response {
+    let Some(relay) = &ops.relay else {
+        let why = json!({ "error": "this node does not relay: bfr.peers names nobody" });
+        return json_response(StatusCode::NOT_FOUND, &why);
+    };
+    match relay.status() {
+        Some(status) => json_response(StatusCode::OK, &status),
+        None => {
+            let why = json!({ "error": "the relay's tiles have not turned yet; try again" });
+            json_response(StatusCode::SERVICE_UNAVAILABLE, &why)
+        }
+    }
+}
+
 fn answer(good: bool, body: &impl Serialize) -> Response {
-    let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = serde_json::to_vec(body).expect("plain structs of text become JSON");
+    json_response(if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, body)
+}
+
+fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(body).expect("what is shown becomes JSON");
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 

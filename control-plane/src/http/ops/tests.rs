@@ -41,7 +41,8 @@ fn desk() -> Desk {
     let mut node = Node::boot(options).unwrap();
     let (sources, gate, tiles) = sources(&mut node);
     let (readiness, stop) = (Readiness::new(), Stop::new());
-    let ops = Ops { sources, tiles, readiness: readiness.clone(), stop: stop.clone() };
+    let (readiness_of, stop_of) = (readiness.clone(), stop.clone());
+    let ops = Ops { sources, tiles, readiness: readiness_of, stop: stop_of, relay: None };
     Desk { node, gate, router: router(ops), readiness, stop }
 }
 

@@ -94,7 +94,7 @@ impl HeaderView for Regtest {
         *hash == [0; 32] || self.known.contains(hash)
     }
 
-    fn required_bits(&self, parent: &[u8; 32]) -> Option<u32> {
+    fn required_bits(&self, parent: &[u8; 32], _time_s: u32) -> Option<u32> {
         self.parent_known(parent).then_some(0x207f_ffff)
     }
 
