@@ -2,7 +2,8 @@
 //!
 //! A block's header travels as an object of its own, one symbol long. Blocks and headers have the low bytes of the block's
 //! hash as their id, so that every symbol of a block, in any order, names the header that must have passed. Symbols that
-//! overtake their header wait in a fixed number of slots that were there before anybody sent anything.
+//! overtake their header wait in a fixed number of slots that were there before anybody sent anything. So do headers that come before that of
+//! their parent: who sends the last blocks of a chain sends many at once, and they need not arrive in its order.
 
 use super::head::{HEAD_LEN, Part, block_id};
 use crate::drops::DropReason;
@@ -21,6 +22,8 @@ pub const HEADER_OBJECT_LEN: u32 = (HEAD_LEN + Header::BYTES) as u32;
 pub const ADMITTED_MAX: usize = 4_096;
 /// Symbols of blocks that may wait for their header, for all peers together.
 pub const WAITING_MAX: usize = 64;
+/// Headers that may wait for that of their parent, for all peers together.
+pub const EARLY_HEADERS_MAX: usize = 64;
 
 /// How often a header is asked for that symbols wait for.
 pub const HEADER_ASKS_MAX: u8 = 3;
@@ -42,6 +45,13 @@ pub struct Waiting {
 }
 
 impl Waiting {
+    fn of(peer: PeerId, data: &Data<'_>, now: NowUs) -> Self {
+        let len = data.payload.len();
+        let mut bytes = [0; BODY_MAX];
+        bytes[..len].copy_from_slice(data.payload);
+        Self { peer, fields: Some(data.fields), since: now, asks: 0, len, bytes }
+    }
+
     /// The symbol.
     pub fn payload(&self) -> &[u8] {
         &self.bytes[..self.len]
@@ -56,6 +66,8 @@ pub struct Gate {
     tip: [u8; 32],
     waiting: Vec<Waiting>,
     next: usize,
+    /// Symbols of headers whose parent was unknown, the oldest first, and the parents.
+    early: VecDeque<([u8; 32], Waiting)>,
 }
 
 impl Default for Gate {
@@ -74,6 +86,7 @@ impl Default for Gate {
             tip: [0; 32],
             waiting: vec![empty; WAITING_MAX],
             next: 0,
+            early: VecDeque::with_capacity(EARLY_HEADERS_MAX),
         }
     }
 }
@@ -165,16 +178,36 @@ impl Gate {
         self.admitted.get(&block)
     }
 
+    /// Keeps the symbol of a header until that of its parent comes; the oldest goes for it.
+    pub fn wait_for_parent(&mut self, peer: PeerId, data: &Data<'_>, now: NowUs) {
+        let Some(header) = Self::header_of(data) else { return };
+        let parent = Header::from_bytes(&header).prev.0;
+        let is_same = |other: &Waiting| {
+            other.peer == peer
+                && other.fields.is_some_and(|fields| fields.object == data.fields.object)
+        };
+        if self.early.iter().any(|(_, other)| is_same(other)) {
+            return;
+        }
+        if self.early.len() == EARLY_HEADERS_MAX {
+            self.early.pop_front();
+        }
+        self.early.push_back((parent, Waiting::of(peer, data, now)));
+    }
+
+    /// Takes out one header that waits for this one.
+    pub fn next_child(&mut self, block: ObjectId) -> Option<Waiting> {
+        let hash = self.admitted.get(&block)?;
+        let at = self.early.iter().position(|(parent, _)| parent == hash)?;
+        self.early.remove(at).map(|(_, waiting)| waiting)
+    }
+
     /// Keeps a symbol until its header comes. False when an older one had to go for it.
     pub fn wait(&mut self, peer: PeerId, data: &Data<'_>, now: NowUs) -> bool {
         let slot = &mut self.waiting[self.next];
         self.next = (self.next + 1) % WAITING_MAX;
         let was_empty = slot.fields.is_none();
-        slot.peer = peer;
-        (slot.since, slot.asks) = (now, 0);
-        slot.fields = Some(data.fields);
-        slot.len = data.payload.len();
-        slot.bytes[..slot.len].copy_from_slice(data.payload);
+        *slot = Waiting::of(peer, data, now);
         was_empty
     }
 

@@ -253,9 +253,11 @@ impl Objects {
                 return Err(DropReason::ShapeWrong);
             }
             let header = Gate::header_of(data).ok_or(DropReason::ShapeWrong)?;
-            let admitted =
-                self.gate.admit(&header, key.from.is_none(), &mut *self.lookups.headers)?;
-            if admitted != id {
+            let admitted = self.gate.admit(&header, key.from.is_none(), &mut *self.lookups.headers);
+            if admitted == Err(DropReason::ParentUnknown) {
+                self.gate.wait_for_parent(peer, data, now);
+            }
+            if admitted? != id {
                 return Err(DropReason::HashWrong);
             }
         } else if key.class == Class::Block
@@ -376,6 +378,14 @@ impl Objects {
             if self.peer(waiting.peer).is_some() {
                 // Nobody is told about a symbol that turns out useless now: its sender may have changed since.
                 let _ = self.on_data(waiting.peer, &data, links, now);
+            }
+        }
+        // As deep as headers wait, and no deeper: each is taken out before it is looked at.
+        while let Some(child) = self.gate.next_child(block) {
+            let Some(fields) = child.fields else { return };
+            if self.peer(child.peer).is_some() {
+                let data = Data { fields, payload: child.payload() };
+                let _ = self.on_data(child.peer, &data, links, now);
             }
         }
     }

@@ -5,6 +5,40 @@ use crate::compact::block::tests::{some_block, some_outline, some_txs};
 use crate::drops::DropReason;
 use crate::object::{FailReason, ObjectEvent, ObjectsConfig};
 use crate::wire::{Class, HEADER_LEN};
+use consensus::hash::sha256d;
+
+#[test]
+fn a_chain_of_blocks_that_comes_in_the_wrong_order_is_let_in_at_once() {
+    let mut net = Net::new(2, 7);
+    net.join(0, 1, Weather::FINE, true);
+    let mut blocks: Vec<Vec<u8>> = Vec::new();
+    for seed in 0..30 {
+        let parent = blocks.last().map_or([0; 32], |block| sha256d(&block[..80]));
+        blocks.push(some_block(&some_txs(3, seed), parent));
+    }
+    for block in blocks.iter().rev() {
+        net.send(0, Class::Block, block);
+    }
+    net.run(300_000);
+    assert_eq!(net.nodes[1].objects.counts().received, 60, "every header and every block");
+    assert!(net.dropped(1, DropReason::ParentUnknown) > 0, "they came too early");
+}
+
+#[test]
+fn headers_whose_parent_never_comes_take_a_fixed_room() {
+    let mut net = Net::new(2, 7);
+    net.join(0, 1, Weather::FINE, true);
+    for seed in 0..200 {
+        net.send(0, Class::Block, &some_block(&some_txs(1, seed), [seed as u8 | 1; 32]));
+    }
+    net.run(200_000);
+    assert_eq!(net.nodes[1].objects.counts().received, 0);
+    assert!(net.dropped(1, DropReason::ParentUnknown) >= 200);
+    let block = some_block(&some_txs(3, 7), [0; 32]);
+    net.send(0, Class::Block, &block);
+    net.run(100_000);
+    assert!(net.got(1, Class::Block).is_some(), "others are not kept out");
+}
 
 #[test]
 fn a_blocks_header_goes_ahead_of_it_and_both_arrive() {
