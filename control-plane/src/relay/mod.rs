@@ -319,14 +319,13 @@ fn send(args: &SendArgs) -> Result<(), Failed> {
 }
 
 fn status(file: &File, node: Option<&Path>, as_json: bool) -> Result<(), Failed> {
-    let status = &match node {
-        Some(folder) => client::status_of_node(folder)?,
-        None => {
-            let settings = RelaySettings::load(file.config.as_deref())?;
-            let mut client = Client::connect(&settings, Duration::from_secs(10))?;
-            client.say(&json!({ "do": "status" }), &[])?;
-            client.hear()?["status"].take()
-        }
+    let status = &if let Some(folder) = node {
+        client::status_of_node(folder)?
+    } else {
+        let settings = RelaySettings::load(file.config.as_deref())?;
+        let mut client = Client::connect(&settings, Duration::from_secs(10))?;
+        client.say(&json!({ "do": "status" }), &[])?;
+        client.hear()?["status"].take()
     };
     if as_json {
         print(&format!("{status}\n"));

@@ -96,13 +96,11 @@ async fn bfr_status(State(ops): State<Arc<Ops>>) -> Response {
         let why = json!({ "error": "this node does not relay: bfr.peers names nobody" });
         return json_response(StatusCode::NOT_FOUND, &why);
     };
-    match relay.status() {
-        Some(status) => json_response(StatusCode::OK, &status),
-        None => {
-            let why = json!({ "error": "the relay's tiles have not turned yet; try again" });
-            json_response(StatusCode::SERVICE_UNAVAILABLE, &why)
-        }
+    if let Some(status) = relay.status() {
+        return json_response(StatusCode::OK, &status);
     }
+    let why = json!({ "error": "the relay's tiles have not turned yet; try again" });
+    json_response(StatusCode::SERVICE_UNAVAILABLE, &why)
 }
 
 fn answer(good: bool, body: &impl Serialize) -> Response {
