@@ -202,6 +202,17 @@ pub const PARTS: &[Part] = &[
         ..PLAIN
     },
     Part {
+        name: "utxo-rivals-durable",
+        what: "the same, each with what it has applied on the disk every five milliseconds",
+        command: "cargo run --release --package bench --features rivals -- utxo --records 20000 --durability epoch --json",
+        needs: &[
+            Path("/usr/lib/x86_64-linux-gnu/librocksdb.so"),
+            Path("/usr/lib/llvm-14/lib/libclang.so"),
+        ],
+        limit_s: 1_800,
+        ..PLAIN
+    },
+    Part {
         name: "rate",
         what: "a stranger's script drives SV Node and our node alike; its numbers are for quiet machines",
         command: "cargo xtask rate -n 2000 --rounds 1 --load-s 2 --json",
