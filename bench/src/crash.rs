@@ -4,7 +4,7 @@
 //! half of them with `?durable=1`, mines now and then, kills the process with SIGKILL, and starts it again in the same directory;
 //! sometimes it is killed once more while it starts. Out: what was lost of what was acknowledged as durable (transactions and
 //! blocks), what is there that nobody sent, and where the node's coins differ from an account of our own, kept from the raw bytes of
-//! blocks and transactions ([`Ledger`]). All three must be nothing.
+//! blocks and transactions ([`Ledger`]). All three must be nothing. Kills fall into blocks, reorganisations, checkpoints and recoveries.
 
 use crate::nodes::client::{Client, mine, signed};
 use crate::nodes::metanode::{self, MetaNode};
@@ -34,8 +34,12 @@ const BATCH_MAX: u64 = 24;
 const KILL_MS_MAX: u64 = 900;
 /// Calls in one request.
 const CALLS: usize = 1_000;
-/// What every node of this run is told.
-const FLAGS: [&str; 2] = ["--durability", "epoch"];
+/// Rounds in which everything happens at least once.
+const ROUNDS_OF_ALL: u64 = 10;
+/// What every node of this run is told: checkpoints come every few rounds.
+const FLAGS: [&str; 4] = ["--durability", "epoch", "--journal-bytes", "256K"];
+/// Blocks of a round that are taken back and made anew, at most.
+const REORGS_MAX: u64 = 3;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -63,6 +67,9 @@ struct Found {
     /// Transactions acknowledged as durable, blocks acknowledged.
     acked: u64,
     acked_blocks: u64,
+    /// Times in which blocks were taken off the chain, and checkpoints that were there after a restart.
+    reorgs: u64,
+    checkpoints: u64,
     lost_acked: u64,
     phantom: u64,
     mismatch: u64,
@@ -88,6 +95,8 @@ pub fn main(args: &Args) -> ExitCode {
     evidence.set("kills_at_start", found.kills_at_start);
     evidence.set("acked", found.acked);
     evidence.set("acked_blocks", found.acked_blocks);
+    evidence.set("reorgs", found.reorgs);
+    evidence.set("checkpoints", found.checkpoints);
     evidence.set("lost_acked", found.lost_acked);
     evidence.set("phantom", found.phantom);
     evidence.set("mismatch", found.mismatch);
@@ -100,7 +109,10 @@ pub fn main(args: &Args) -> ExitCode {
     evidence.aim("phantom", 0.0, found.phantom as f64, found.phantom == 0);
     evidence.aim("mismatch", 0.0, found.mismatch as f64, found.mismatch == 0);
     // A run in which nothing was promised proves nothing.
-    let ok = found.wrong.is_empty() && is_nothing && found.acked > 0 && found.recovered > 0;
+    let promised = found.acked > 0 && found.recovered > 0;
+    // Few rounds may come by without a checkpoint or a reorganisation.
+    let seen = found.rounds < ROUNDS_OF_ALL || (found.checkpoints > 0 && found.reorgs > 0);
+    let ok = found.wrong.is_empty() && is_nothing && promised && seen;
     evidence.finish(ok, args.json)
 }
 
@@ -118,6 +130,8 @@ struct World {
     acked_blocks: Vec<String>,
     /// What was mined since it was compared last.
     fresh: Vec<String>,
+    /// Epoch of the newest checkpoint.
+    checkpoint: u64,
 }
 
 fn run(args: &Args, found: &mut Found) -> Result<(), NodeError> {
@@ -136,6 +150,7 @@ fn run(args: &Args, found: &mut Found) -> Result<(), NodeError> {
         acked: HashSet::new(),
         acked_blocks: Vec::new(),
         fresh: Vec::new(),
+        checkpoint: 0,
     };
     world.follow(&mut Found::default())?;
     // What the load is made of, not the load.
@@ -166,20 +181,33 @@ impl World {
         let acked = Mutex::new(Vec::new());
         let batch = 1 + rng.below(BATCH_MAX) as usize;
         let until = Duration::from_micros(rng.below(KILL_MS_MAX * 1_000));
-        let blocks = rng.below(3);
+        let (blocks, reorgs) = (rng.below(3), rng.below(REORGS_MAX + 1));
+        let taken_back = AtomicUsize::new(0);
         let began = Instant::now();
         let mined = std::thread::scope(|scope| -> Result<Vec<String>, NodeError> {
             for connection in 0..CONNECTIONS {
                 let (next, stop, acked, this) = (&next, &stop, &acked, &*self);
                 scope.spawn(move || this.send(connection % 2 == 0, batch, to, next, stop, acked));
             }
-            let node = &self.node;
+            let (node, taken_back) = (&self.node, &taken_back);
             let miner = scope.spawn(move || {
                 let mut mined = Vec::new();
                 for _ in 0..blocks {
                     std::thread::sleep(Duration::from_millis(120));
-                    let Ok(hashes) = mine(node, 1) else { break };
+                    let Ok(hashes) = mine(node, 1) else { return mined };
                     mined.extend(hashes);
+                }
+                for _ in 0..reorgs {
+                    // Blocks of this round: those before are in the account.
+                    let Some(first) = mined.first().map(|hash| json!([hash])) else { break };
+                    let more = mined.len() as u32 + 1;
+                    // Nobody is promised any longer that they stand.
+                    mined.clear();
+                    if node.running.call("invalidateblock", &first).is_err() {
+                        break;
+                    }
+                    taken_back.fetch_add(1, Ordering::Relaxed);
+                    mined = mine(node, more).unwrap_or_default();
                 }
                 mined
             });
@@ -190,6 +218,7 @@ impl World {
             Ok(miner.join().unwrap_or_default())
         })?;
         self.acked_blocks.extend(mined);
+        found.reorgs += taken_back.into_inner() as u64;
         self.node.running.kill()?;
         found.kills += 1;
         let acked = acked.into_inner().expect("no sender panics with the list");
@@ -207,6 +236,9 @@ impl World {
         self.node.restart_with(program, &FLAGS)?;
         self.node.until_ready()?;
         found.reopen_ms.push(began.elapsed().as_secs_f64() * 1e3);
+        let checkpoint = checkpoint_of(self.node.running.folder());
+        found.checkpoints += u64::from(checkpoint > self.checkpoint);
+        self.checkpoint = checkpoint;
         self.judge(round, next.load(Ordering::Relaxed).min(to), found)
     }
 
@@ -380,6 +412,13 @@ impl World {
         }
         Ok(wrong)
     }
+}
+
+/// Epoch of the checkpoint that the manifest names; 0 for none. Source: docs/journal.md.
+fn checkpoint_of(folder: &Path) -> u64 {
+    let manifest = std::fs::read(folder.join("regtest/utxo/MANIFEST")).unwrap_or_default();
+    let epoch = manifest.get(24..32).and_then(|bytes| bytes.try_into().ok());
+    epoch.map_or(0, u64::from_le_bytes)
 }
 
 /// Coins of all shards together, as the node counts them.

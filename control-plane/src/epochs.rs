@@ -11,6 +11,7 @@
 use crate::config::value::Durability;
 use crate::node::EpochEnds;
 use crate::node::publish_now;
+use crate::room::FREE_BYTES_MIN;
 use dataplane::epochs::{BEHIND_MAX, Epochs};
 use dataplane::msg::admin::{Admin, AdminReply, JournalHealth};
 use dataplane::msg::batch::BatchWriter;
@@ -18,12 +19,13 @@ use dataplane::msg::pack_control::PackCommand;
 use dataplane::msg::{BatchReader, Context, Epoch};
 use dataplane::topo::ExternalIn;
 use ring::park::Waker;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use utxo_shard::{Folder, SlotEntry, slot_entry};
+use utxo_shard::{Folder, FolderError, LastWords, SlotEntry, slot_entry};
 
 /// How long the thread sleeps if nobody wakes it.
 const PARK: Duration = Duration::from_millis(100);
@@ -35,6 +37,8 @@ const YIELD: Duration = Duration::from_micros(50);
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Longest time somebody waits for a checkpoint that he asked for: tens of gigabytes take minutes.
 const CHECKPOINT_MAX: Duration = Duration::from_secs(600);
+/// How soon a manifest is written again that found no room.
+const NAME_AGAIN: Duration = Duration::from_millis(250);
 /// How often somebody who blocks looks whether it is so.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
 
@@ -48,11 +52,25 @@ pub enum NotKept {
     )]
     DiskFull,
     /// A journal cannot be written.
-    #[error(
-        "the journal cannot be written any more ({what}); what was acknowledged as durable is safe: see to the disk, then restart"
-    )]
+    #[error("the journal cannot be written any more: {what}")]
     Failed {
-        /// What happened.
+        /// What happened, and what to do.
+        what: String,
+    },
+    /// The file system is nearly full.
+    #[error(
+        "less than {} MiB are free in {}; make room, and the node goes on by itself",
+        FREE_BYTES_MIN >> 20,
+        directory.display()
+    )]
+    NoRoom {
+        /// The data directory.
+        directory: PathBuf,
+    },
+    /// Bytes of accepted transactions wait in memory.
+    #[error("{what}; accepted transactions wait in memory, and no more are taken: see to the disk")]
+    Pool {
+        /// What was tried, and what the system said.
         what: String,
     },
     /// It takes too long.
@@ -253,10 +271,13 @@ pub(crate) struct EpochThread {
 }
 
 impl EpochThread {
-    /// Everything that was acknowledged is on disk before this returns, if that can be.
+    /// Everything that was acknowledged is on disk before this returns, if that can be, and the journals say that it is.
     pub(crate) fn flush(&self) {
-        if let Err(error) = self.journals.wait_for(self.journals.open()) {
-            tracing::error!("stopping: {error}");
+        for _ in 0..2 {
+            if let Err(error) = self.journals.wait_for(self.journals.open()) {
+                tracing::error!("stopping: {error}");
+                return;
+            }
         }
     }
 }
@@ -273,6 +294,10 @@ impl Drop for EpochThread {
     }
 }
 
+fn failed_for(why: &dyn std::fmt::Display) -> String {
+    format!("{why}; what was acknowledged as durable is safe: see to the disk, then restart")
+}
+
 /// The numbers of [`Admin::Together`].
 type Together = (u64, u64, u64);
 
@@ -285,6 +310,10 @@ struct Worker {
     /// What each shard was told last: the open epoch, and how far all are.
     told: Vec<(u64, Option<Together>)>,
     pack_told: u64,
+    /// Of each shard, why its files failed.
+    last_words: Vec<LastWords>,
+    /// The manifest could not be written, and when that was.
+    unnamed: Option<(NotKept, Instant)>,
 }
 
 /// Starts it. Every shard is in `open`.
@@ -293,6 +322,7 @@ pub(crate) fn start(
     period: Duration,
     ends: EpochEnds,
     folder: Folder,
+    last_words: Vec<LastWords>,
     open: Epoch,
 ) -> std::io::Result<(Journals, EpochThread)> {
     let shards = ends.epoch_shard.len();
@@ -319,6 +349,8 @@ pub(crate) fn start(
         began: Instant::now(),
         told,
         pack_told: 0,
+        last_words,
+        unnamed: None,
     };
     let journals = Journals { shared };
     let thread =
@@ -389,19 +421,28 @@ impl Worker {
             self.shared.complete.send_replace(epochs.complete().number);
         }
         if heard {
-            let trouble = match epochs.health() {
-                JournalHealth::Good => None,
-                JournalHealth::DiskFull => Some(NotKept::DiskFull),
-                JournalHealth::Failed => {
-                    Some(NotKept::Failed { what: "a write or a sync failed".to_owned() })
-                }
-            };
-            self.say(trouble);
+            self.say();
         }
         heard
     }
 
-    fn say(&self, trouble: Option<NotKept>) {
+    /// What is wrong with journals and manifest, for everybody who asks.
+    fn say(&self) {
+        let unnamed = self.unnamed.as_ref().map(|(why, _)| why.clone());
+        let trouble = match self.epochs.health() {
+            JournalHealth::Good => unnamed,
+            JournalHealth::DiskFull => match unnamed {
+                Some(NotKept::Failed { .. }) => unnamed,
+                _ => Some(NotKept::DiskFull),
+            },
+            JournalHealth::Failed => {
+                // A shard says that it failed after it has said why.
+                let why = self.last_words.iter().find_map(|words| words.get());
+                let what =
+                    why.map_or_else(|| failed_for(&"a write or a sync failed"), Clone::clone);
+                Some(NotKept::Failed { what })
+            }
+        };
         let changed = self.shared.health.send_if_modified(|now| {
             // A failure is for good.
             let changed = *now != trouble && !matches!(now, Some(NotKept::Failed { .. }));
@@ -420,18 +461,24 @@ impl Worker {
     /// Names checkpoints that all have written.
     fn install(&mut self) -> bool {
         let Some((epoch, entries)) = self.epochs.to_install() else { return false };
-        let slots: Vec<SlotEntry> = entries.into_iter().map(slot_entry).collect();
-        match self.folder.install(epoch, &slots) {
-            Ok(()) => {
-                self.epochs.set_installed(epoch);
-                self.shared.checkpointed.send_replace(epoch);
-                true
-            }
-            Err(error) => {
-                self.say(Some(NotKept::Failed { what: error.to_string() }));
-                false
-            }
+        let tried = self.unnamed.as_ref().map(|(_, when)| when.elapsed());
+        if tried.is_some_and(|ago| ago < NAME_AGAIN) {
+            return false;
         }
+        let slots: Vec<SlotEntry> = entries.into_iter().map(slot_entry).collect();
+        let done = self.folder.install(epoch, &slots);
+        let why = |error: FolderError| match error.is_full() {
+            true => NotKept::DiskFull,
+            false => NotKept::Failed { what: failed_for(&error) },
+        };
+        let is_named = done.is_ok();
+        self.unnamed = done.err().map(|error| (why(error), Instant::now()));
+        if is_named {
+            self.epochs.set_installed(epoch);
+            self.shared.checkpointed.send_replace(epoch);
+        }
+        self.say();
+        is_named
     }
 
     fn open_next(&mut self) -> bool {

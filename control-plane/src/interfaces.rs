@@ -105,7 +105,6 @@ impl Bound {
             Box::new(Process::default()),
             Box::new(service.clone()),
             Box::new(service.counters.clone()),
-            Box::new(service.clone()),
             Box::new(Arc::clone(&submit_http)),
             Box::new(rpc.http_counters()),
             Box::new(Arc::clone(&ops_http)),

@@ -23,6 +23,7 @@ pub mod memory;
 pub mod mine;
 pub mod node;
 pub mod relay;
+pub mod room;
 pub mod rpc;
 pub mod run;
 pub mod service;

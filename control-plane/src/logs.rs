@@ -22,7 +22,7 @@ impl Logs {
     /// If this process logs already.
     pub fn start(levels: &Levels, format: LogFormat) -> Result<Self, String> {
         let (filter, switch) = reload::Layer::new(levels.filter().clone());
-        let lines = fmt::layer().with_writer(std::io::stderr);
+        let lines = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
         let lines = match format {
             LogFormat::Json => lines.json().flatten_event(true).boxed(),
             LogFormat::Text => lines.with_ansi(false).compact().boxed(),

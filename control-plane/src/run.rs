@@ -7,7 +7,7 @@
 use crate::chain::{self, ChainError, ChainOptions, Ended};
 use crate::config::{self, Config, Flags, Loaded};
 use crate::datadir::{DataDir, DataDirError, LinkDir};
-use crate::epochs::Journals;
+use crate::epochs::NotKept;
 use crate::http::ops::Readiness;
 use crate::http::submit::StatedPolicy;
 use crate::interfaces::{Bound, InterfaceError};
@@ -15,7 +15,9 @@ use crate::logs::Logs;
 use crate::memory::{self, Division, MemoryError};
 use crate::node::{Node, NodeError, NodeOptions};
 use crate::relay::{self, NodeRelay, Port, SeatError};
+use crate::room::{self, Room};
 use crate::service::{NodeClock, Service, Stop};
+use crate::store::Pool;
 use crate::submit::{self, Gate, SubmitLimits};
 use crate::topology::Ingest;
 use crate::{hw, signals, top};
@@ -29,6 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 /// Threads of the interfaces. They sleep when nobody calls.
 const API_THREADS: usize = 2;
@@ -41,8 +44,9 @@ const READY_EVERY: Duration = Duration::from_millis(10);
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 /// The part that readiness waits for.
 const CHAIN: &str = "chain";
-/// The part that fails with the disk.
+/// The parts that fail with the disk.
 const JOURNAL: &str = "journal";
+const DISK: &str = "disk";
 
 /// Runs a node until it is told to stop
 #[derive(Args, Debug)]
@@ -145,7 +149,7 @@ fn run(flags: &Flags, loaded: &Loaded, logs: &Logs) -> Result<(), RunError> {
     let links = config.node.map_links.then(|| LinkDir::create(config, data.path())).transpose()?;
     let mut up = Up::boot(config, &data, &division, cores, placed.as_ref(), links.as_ref(), port)?;
     let readiness = Readiness::new();
-    readiness.block(CHAIN, "the coins are being rebuilt from the blocks");
+    readiness.block(CHAIN, up.way.begins());
     let cookie = config.rpc.cookie_file.clone();
     let cookie = cookie.unwrap_or_else(|| data.path().join(crate::rpc::auth::COOKIE_FILE));
     let serving =
@@ -171,9 +175,11 @@ fn run(flags: &Flags, loaded: &Loaded, logs: &Logs) -> Result<(), RunError> {
     data.write(top::LAYOUT_FILE, &layout)?;
     data.announce(&told)?;
     runtime.spawn(publish(up.monitor.clone()));
-    if let Some(journals) = up.service.journals.clone() {
-        runtime.spawn(tell_health(journals, readiness.clone()));
+    if let Some(journals) = &up.service.journals {
+        runtime.spawn(tell_health(JOURNAL, journals.health(), readiness.clone()));
     }
+    runtime.spawn(tell_health(DISK, up.service.room.changes(), readiness.clone()));
+    runtime.spawn(look_after(up.service.room.clone(), up.service.pool.clone()));
     tracing::info!(
         submit = %told["listen"]["submit"].as_str().unwrap_or_default(),
         rpc = %told["listen"]["rpc"].as_str().unwrap_or_default(),
@@ -191,7 +197,7 @@ fn run(flags: &Flags, loaded: &Loaded, logs: &Logs) -> Result<(), RunError> {
     runtime
         .block_on(async {
             tokio::select! {
-                () = until_ready(&up.service, &readiness) => {
+                () = until_ready(&up.service, up.way, &readiness) => {
                     told["ready"] = true.into();
                     if let Err(error) = data.announce(&told) {
                         tracing::error!("{error}");
@@ -220,12 +226,50 @@ fn system(doing: &'static str) -> impl Fn(std::io::Error) -> RunError {
     move |source| RunError::System { doing, source }
 }
 
+/// Where the coins come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Every block is connected again.
+    Blocks,
+    /// The journals had them, as of this height; only the index of transactions is made from the blocks.
+    Journals {
+        /// The height.
+        height: u32,
+    },
+}
+
+impl Way {
+    fn begins(self) -> String {
+        match self {
+            Self::Blocks => "the coins are being rebuilt from the blocks".to_owned(),
+            Self::Journals { height } => format!(
+                "the coins were read from the journals, as of block {height}; the index of transactions is being filled"
+            ),
+        }
+    }
+
+    fn progress(self, at: u32, of: u32) -> String {
+        match self {
+            Self::Blocks => {
+                format!("the coins are rebuilt from the blocks, up to block {at} of {of}")
+            }
+            Self::Journals { height } if at < height => format!(
+                "the coins were read from the journals, as of block {height}; the index of transactions is filled up to block {at}"
+            ),
+            Self::Journals { height } => format!(
+                "the coins were read from the journals, as of block {height}; the blocks behind it are connected up to block {at} of {of}"
+            ),
+        }
+    }
+}
+
 /// The machine behind the listeners.
 struct Up {
     service: Service,
     policy: StatedPolicy,
     monitor: Monitor,
     gate: Gate,
+    way: Way,
     /// The chain's thread; it owns the data plane.
     chain: Option<std::thread::JoinHandle<Ended<Node>>>,
     /// The thread between relay and chain.
@@ -266,7 +310,9 @@ impl Up {
         };
         let (submit, gate) =
             submit::start(ends, limits).map_err(system("starting the gate's thread"))?;
-        let journals = node.journals();
+        let (journals, room) = (node.journals(), node.room());
+        let way = node.recovered_height().map_or(Way::Blocks, |height| Way::Journals { height });
+        submit.heed(room.clone());
         if let Some(journals) = &journals {
             submit.keep_in(journals.clone());
         } else if pool.dropped_bytes() > 0 {
@@ -292,8 +338,8 @@ impl Up {
         });
         let herald = herald.transpose().map_err(system("starting the herald's thread"))?;
         let service =
-            Service { submit, chain, pool, params, clock, stop, counters, journals, relay };
-        Ok(Self { service, policy, monitor, gate, chain: Some(thread), herald })
+            Service { submit, chain, pool, params, clock, stop, counters, journals, relay, room };
+        Ok(Self { service, policy, monitor, gate, way, chain: Some(thread), herald })
     }
 
     /// Ends everything; what was being worked on is finished first.
@@ -312,15 +358,16 @@ impl Up {
 }
 
 /// Until the coins are those of the best chain; says now and then how far it is.
-async fn until_ready(service: &Service, readiness: &Readiness) {
+async fn until_ready(service: &Service, way: Way, readiness: &Readiness) {
     let mut said = Instant::now();
     while !service.chain.is_ready() {
         tokio::time::sleep(READY_EVERY).await;
         if said.elapsed() >= PROGRESS_EVERY {
             said = Instant::now();
             let (at, of) = (service.chain.tip().height, service.chain.best_header().height);
-            readiness.block(CHAIN, format!("the coins are rebuilt up to block {at} of {of}"));
-            tracing::info!(height = at, of, "rebuilding the coins from the blocks");
+            let progress = way.progress(at, of);
+            tracing::info!("{progress}");
+            readiness.block(CHAIN, progress);
         }
     }
     readiness.clear(CHAIN);
@@ -335,16 +382,32 @@ async fn publish(monitor: Monitor) {
     }
 }
 
-/// Not ready as long as a journal cannot be written.
-async fn tell_health(journals: Journals, readiness: Readiness) {
-    let mut health = journals.health();
+/// Not ready as long as something cannot be kept.
+async fn tell_health(
+    part: &'static str,
+    mut health: watch::Receiver<Option<NotKept>>,
+    readiness: Readiness,
+) {
     loop {
         let trouble = health.borrow_and_update().as_ref().map(ToString::to_string);
         match trouble {
-            Some(why) => readiness.block(JOURNAL, why),
-            None => readiness.clear(JOURNAL),
+            Some(why) => readiness.block(part, why),
+            None => readiness.clear(part),
         }
         if health.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Looks at the disk, as long as the runtime lives.
+async fn look_after(room: Room, pool: Pool) {
+    let mut tick = tokio::time::interval(room::LOOK_EVERY);
+    loop {
+        tick.tick().await;
+        let (room, pool) = (room.clone(), pool.clone());
+        // It may write what the disk had no room for.
+        if tokio::task::spawn_blocking(move || room.turn(&pool)).await.is_err() {
             return;
         }
     }
@@ -406,6 +469,7 @@ fn options(
     options.populate = config.node.populate;
     options.durability = config.node.durability;
     options.epoch_period = config.node.epoch_period;
+    options.journal_bytes = config.node.journal_bytes.0;
     options.policy.fee_min = FeeRate { sat_per_kb: config.policy.fee_min_sat_per_kb };
     options.policy.consolidation = ConsolidationPolicy {
         factor: config.policy.consolidation_factor,

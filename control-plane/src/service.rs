@@ -8,6 +8,7 @@ use crate::chain::Chain;
 use crate::counters::Counters;
 use crate::epochs::Journals;
 use crate::relay::NodeRelay;
+use crate::room::Room;
 use crate::store::Pool;
 use crate::submit::Submit;
 use consensus::params::ChainParams;
@@ -39,6 +40,8 @@ pub struct Service {
     pub journals: Option<Journals>,
     /// The relay inside, if there is one.
     pub relay: Option<NodeRelay>,
+    /// Room on the disk.
+    pub room: Room,
 }
 
 /// The node's clock: the host's, or a time that somebody set.

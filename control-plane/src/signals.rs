@@ -16,5 +16,11 @@ pub fn interrupted() -> Arc<AtomicBool> {
             );
         }
     }
+    // A write beyond a limit of the process (`ulimit -f`) is an error like others, not the end.
+    if let Err(error) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()) {
+        eprintln!(
+            "SIGXFSZ cannot be handled ({error}); a write beyond `ulimit -f` ends the process"
+        );
+    }
     flag
 }

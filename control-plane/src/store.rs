@@ -35,6 +35,8 @@ const SEGMENT_BYTES: u64 = 256 << 20;
 const READ_BYTES_MAX: u64 = 4 << 20;
 /// Mined ids whose frags have not been read; more than the links of sixty-four shards hold.
 const AHEAD_MAX: usize = 1 << 18;
+/// Subtrees that wait in memory for room on the disk; older ones are given up.
+const UNWRITTEN_MAX: usize = 8;
 /// Most ancestors [`Pool::ancestors`] walks to.
 pub const ANCESTORS_MAX: usize = 10_000;
 
@@ -77,8 +79,13 @@ struct Inner {
     /// Per shard the newest publication read.
     read: Vec<u64>,
     clock: NodeClock,
-    failure: Option<io::Error>,
+    /// What could not be written, and why; it waits in memory.
+    trouble: Option<String>,
+    /// Bytes of the buffer at which writing is tried again.
+    flush_at: usize,
     subtrees: SubtreeFiles,
+    /// Subtrees whose files could not be written, oldest first.
+    unwritten: VecDeque<Subtree>,
 }
 
 impl Inner {
@@ -104,7 +111,7 @@ impl Inner {
         self.index.insert(txid, entry);
         self.bytes += tx.len() as u64;
         self.fees_sat += fee_sat;
-        if self.buffer.len() >= BUFFER_BYTES {
+        if self.buffer.len() >= self.flush_at {
             self.flush();
         }
     }
@@ -119,19 +126,26 @@ impl Inner {
 
     fn flush(&mut self) {
         let Some(current) = self.segments.get_mut(&self.current) else { return };
-        match current.file.write_all_at(&self.buffer, current.written) {
-            Ok(()) => {
-                current.written += self.buffer.len() as u64;
-                self.buffer.clear();
-                if current.written >= SEGMENT_BYTES
-                    && let Err(error) = self.begin()
-                {
-                    self.failure = Some(error);
-                }
+        let mut written = current.file.write_all_at(&self.buffer, current.written);
+        let path = current.path.clone();
+        if written.is_ok() {
+            current.written += self.buffer.len() as u64;
+            self.buffer.clear();
+            if current.written >= SEGMENT_BYTES {
+                written = self.begin();
             }
-            // Kept in memory and tried again; whoever asks next is told.
-            Err(error) => self.failure = Some(error),
         }
+        // What could not be written stays in memory, where it is read from; `retry` tries again.
+        self.flush_at = self.buffer.len() + BUFFER_BYTES;
+        self.trouble = written.err().map(|error| format!("writing {}: {error}", path.display()));
+    }
+
+    fn write_subtrees(&mut self) -> io::Result<()> {
+        while let Some(subtree) = self.unwritten.front() {
+            self.subtrees.write(subtree)?;
+            self.unwritten.pop_front();
+        }
+        Ok(())
     }
 
     /// Begins the next segment.
@@ -155,7 +169,10 @@ impl Inner {
             if let Some(segment) = self.segments.remove(&number)
                 && let Err(error) = std::fs::remove_file(&segment.path)
             {
-                self.failure = Some(error);
+                tracing::warn!(
+                    "removing {}: {error}; it takes room for nothing",
+                    segment.path.display()
+                );
             }
         } else if let Some(current) = self.segments.get_mut(&number) {
             // Nothing in it is needed: begin it anew.
@@ -183,9 +200,6 @@ impl Inner {
 
     /// Appends `len` bytes from where `first` lies; some may be written, the rest in the buffer.
     fn read_into(&mut self, first: &Entry, len: usize, out: &mut Vec<u8>) -> io::Result<()> {
-        if let Some(failure) = self.failure.take() {
-            return Err(failure);
-        }
         let segment = self.segments.get(&first.segment).ok_or(io::ErrorKind::NotFound)?;
         let written = (segment.written.saturating_sub(first.at) as usize).min(len);
         let from = out.len();
@@ -261,8 +275,10 @@ impl Pool {
             tip_height: 0,
             read: Vec::new(),
             clock,
-            failure: None,
+            trouble: None,
+            flush_at: BUFFER_BYTES,
             subtrees,
+            unwritten: VecDeque::new(),
         };
         inner.begin()?;
         let updated = Arc::new(AtomicU64::new(0));
@@ -440,9 +456,25 @@ impl Pool {
 
     fn write_subtree(&self, subtree: &Subtree) {
         let mut inner = self.lock();
-        if let Err(error) = inner.subtrees.write(subtree) {
-            inner.failure = Some(error);
+        inner.unwritten.push_back(subtree.clone());
+        if let Err(error) = inner.write_subtrees() {
+            // The transactions of a block can be read from the block itself.
+            let over = inner.unwritten.len().saturating_sub(UNWRITTEN_MAX);
+            inner.unwritten.drain(..over);
+            inner.trouble = Some(format!("writing a subtree: {error}"));
         }
+    }
+
+    /// Writes what could not be written, if anything; what is wrong if that fails again.
+    pub fn retry(&self) -> Result<(), String> {
+        let mut inner = self.lock();
+        if inner.trouble.is_some() {
+            inner.flush();
+            if let Err(error) = inner.write_subtrees() {
+                inner.trouble = Some(format!("writing a subtree: {error}"));
+            }
+        }
+        inner.trouble.clone().map_or(Ok(()), Err)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

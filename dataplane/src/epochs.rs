@@ -10,7 +10,8 @@
 //! ```
 //!
 //! An epoch travels with every message, so a shard may be in the open epoch before it hears of it from here. No shard is ever in a
-//! later one than the open one. That is why a block that begins once every shard has entered the open epoch, and during which none
+//! later one than the open one. The end of an epoch says how far all were complete; so one more is closed after the last in which something
+//! was logged, and whoever reads the journals can tell damage from a tail that was never whole. That is why a block that begins once every shard has entered the open epoch, and during which none
 //! is opened, lies in one epoch as a whole: recovery finds it connected or not at all.
 
 use crate::msg::Epoch;
@@ -40,6 +41,9 @@ pub struct Epochs {
     open: u64,
     opened_ns: Ns,
     complete: u64,
+    /// The newest epoch in which something may be logged, and up to where the end of an epoch says that all is complete.
+    logged: u64,
+    witnessed: u64,
     round: Round,
     /// The epoch of the newest order of a checkpoint, and the one that the manifest names.
     checkpoint: u64,
@@ -58,6 +62,8 @@ impl Epochs {
             open: open.number,
             opened_ns: 0,
             complete,
+            logged: 0,
+            witnessed: complete,
             round: Round::Rest,
             checkpoint: 0,
             installed: 0,
@@ -102,6 +108,9 @@ impl Epochs {
             at.entered
         );
         *before = at;
+        if at.has_logged {
+            self.logged = self.logged.max(at.entered);
+        }
         let all = self.shards.iter().map(|s| s.durable).min().unwrap_or(0);
         let more = all > self.complete;
         self.complete = self.complete.max(all);
@@ -119,12 +128,19 @@ impl Epochs {
         self.shards.iter().any(|s| s.has_logged && s.entered == self.open)
     }
 
+    /// Whether everything that was logged is complete, and no end of an epoch says so yet.
+    fn is_unwitnessed(&self) -> bool {
+        self.complete >= self.logged && self.logged > self.witnessed
+    }
+
     /// Opens the next epoch if it is time: something is logged in the open one and its time is over, or somebody waits for `wanted`,
     /// or a checkpoint is due. Never while the epoch is `held`, nor before every shard knows that its end is to be kept.
     pub fn next(&mut self, now_ns: Ns, wanted: u64, held: bool) -> Option<Epoch> {
         let all_know = self.round == Round::Ordered && self.shards.iter().all(|s| self.knows(s));
         let is_old = now_ns.saturating_sub(self.opened_ns) >= self.period_ns;
-        let is_due = all_know || wanted >= self.open || (self.has_logged() && is_old);
+        let is_due = all_know
+            || wanted >= self.open
+            || ((self.has_logged() || self.is_unwitnessed()) && is_old);
         if held
             || !is_due
             || (self.round == Round::Ordered && !all_know)
@@ -136,6 +152,11 @@ impl Epochs {
         if all_know {
             self.round = Round::Written;
         }
+        if wanted >= self.open {
+            // A shard may have left the epoch before it could say that it had logged.
+            self.logged = self.open;
+        }
+        self.witnessed = self.complete;
         self.open += 1;
         self.opened_ns = now_ns;
         Some(self.open())
@@ -147,7 +168,7 @@ impl Epochs {
 
     /// When [`Epochs::next`] is to be asked again though nothing was heard, if something is logged already.
     pub fn due_ns(&self) -> Option<Ns> {
-        self.has_logged().then_some(self.opened_ns + self.period_ns)
+        (self.has_logged() || self.is_unwitnessed()).then_some(self.opened_ns + self.period_ns)
     }
 
     /// Orders a checkpoint as of the end of the open epoch, if a shard wants one or somebody one of epoch `at_least`, and none is
@@ -219,6 +240,12 @@ mod tests {
         assert_eq!(epochs.complete().number, 7, "the other shard has not synced");
         assert!(epochs.hear(1, at(9, false, 8)));
         assert_eq!(epochs.complete().number, 8);
+        // One more, whose end says that the last one was complete; after it there is nothing to say.
+        assert_eq!(epochs.due_ns(), Some(10_000_000));
+        assert_eq!(epochs.next(9_999_999, 0, false), None);
+        assert_eq!(epochs.next(10_000_000, 0, false).map(|e| e.number), Some(10));
+        assert!(!epochs.hear(0, at(10, false, 9)) && epochs.hear(1, at(10, false, 9)));
+        assert_eq!((epochs.due_ns(), epochs.next(u64::MAX, 0, false)), (None, None));
     }
 
     #[test]

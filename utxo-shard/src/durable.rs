@@ -107,7 +107,11 @@ impl DurableShards {
         let complete = durable.min().unwrap_or(0);
         if complete > self.complete {
             self.complete = complete;
-            self.store.keepers.iter_mut().for_each(|keeper| keeper.complete(complete));
+            for shard in 0..shards {
+                let (shard, keeper) = self.store.kept(shard);
+                keeper.complete(complete);
+                shard.log.set_complete(complete);
+            }
         }
         if let Some(at) = self.checkpoint.filter(|&at| at <= self.complete) {
             let states: Vec<_> =

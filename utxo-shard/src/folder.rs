@@ -13,7 +13,7 @@
 //! names was synced: at each opening (a new incarnation, and what of the last one counts) and for each checkpoint.
 
 use crate::disk::{self, Disk, Look, Op, read_file, replace_file, run};
-use crate::journal::{Bytes, Cuts, shard_folder};
+use crate::journal::{Bytes, Cuts, is_full, shard_folder};
 use crate::slot::{SlotEntry, slot_path};
 use siphasher::sip::SipHasher13;
 use std::fs::{DirBuilder, File, TryLockError};
@@ -43,7 +43,7 @@ pub const SHARDS_MAX: u16 = 256;
 #[non_exhaustive]
 pub enum FolderError {
     /// The system refused.
-    #[error("{doing} {path}: {source}; choose a directory this user may write with --data-dir")]
+    #[error("{doing} {path}: {source}; {}", hint(source))]
     File {
         /// What was tried.
         doing: &'static str,
@@ -110,6 +110,20 @@ pub enum FolderError {
         /// What is wrong.
         what: &'static str,
     },
+}
+
+fn hint(source: &io::Error) -> &'static str {
+    match is_full(source) {
+        true => "make room on the disk, then start again; nothing is lost",
+        false => "choose a directory this user may write with --data-dir",
+    }
+}
+
+impl FolderError {
+    /// Whether there is no room on the disk, for now: the same may be tried again.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::File { source, .. } if is_full(source))
+    }
 }
 
 /// What a data directory must be, or is made as.

@@ -18,6 +18,7 @@ use crate::memory::SnapshotStep;
 use crate::shard::Shard;
 use crate::slot::{Chunks, SlotEntry, SlotName, slot_path};
 use dataplane::msg::Epoch;
+use std::sync::{Arc, OnceLock};
 
 /// Pages handed to the slot in one turn, and in a turn while copies run short.
 const PAGES_PER_TURN: usize = 16;
@@ -26,6 +27,8 @@ const PAGES_PER_PRESSED_TURN: usize = 62;
 const SLOT_WRITES_MAX: usize = 8;
 /// Turns between two tries on a full disk.
 const RETRY_TURNS: u32 = 256;
+/// Turns before a checkpoint that found no room is asked for again.
+const REST_TURNS: u32 = 1 << 16;
 /// The slot, and the segment that is read again, at the second handle.
 const SLOT: FileId = FileId(1);
 const OLD: FileId = FileId(2);
@@ -152,6 +155,9 @@ pub(crate) struct KeeperStart {
     pub disk: Box<dyn Disk>,
 }
 
+/// What a keeper had to say when its files failed, for whoever is on another thread.
+pub type LastWords = Arc<OnceLock<String>>;
+
 /// A checkpoint under way.
 #[derive(Debug)]
 struct Taking {
@@ -175,6 +181,9 @@ enum TakingState {
     Draining,
     Syncing,
     Done,
+    /// It is given up, and writes are still under way; then the slot's room is given back.
+    Losing,
+    Clearing,
     Lost,
 }
 
@@ -224,7 +233,10 @@ pub struct Keeper {
     spare: Vec<u8>,
     again: Vec<Op>,
     turns: u32,
+    /// Turns in which no checkpoint is asked for, after one that found no room.
+    rest: u32,
     failed: Option<String>,
+    last_words: LastWords,
     stats: KeeperStats,
 }
 
@@ -259,7 +271,9 @@ impl Keeper {
             spare: vec![0; BLOCK_BYTES],
             again: Vec::with_capacity(SLOT_WRITES_MAX),
             turns: 0,
+            rest: 0,
             failed: None,
+            last_words: LastWords::default(),
             stats: KeeperStats::default(),
         }
     }
@@ -282,6 +296,11 @@ impl Keeper {
         }
     }
 
+    /// Where it says why its files failed, if they do.
+    pub fn last_words(&self) -> LastWords {
+        Arc::clone(&self.last_words)
+    }
+
     /// What it counts.
     pub fn stats(&self) -> KeeperStats {
         KeeperStats {
@@ -296,8 +315,9 @@ impl Keeper {
     /// last cut left more than that (a large pool is copied forward, and must not be for every few bytes that come).
     pub fn wants_checkpoint(&self) -> bool {
         let grown = self.floor + self.limits.checkpoint_bytes.max(self.floor);
-        self.taking.is_none()
+        self.taking.as_ref().is_none_or(|taking| taking.state == TakingState::Lost)
             && self.dropping.is_none()
+            && self.rest == 0
             && self.writer.bytes() > grown.min(self.limits.journal_bytes_max / 4 * 3)
             && !self.has_segment_to_drop()
     }
@@ -311,9 +331,11 @@ impl Keeper {
         }
     }
 
-    /// Orders a checkpoint as of the end of epoch `at`, which the shard has not left. A second order while one is under way is void.
+    /// Orders a checkpoint as of the end of epoch `at`, which the shard has not left. A second order while one is under way is void;
+    /// one that is written and was never named, because another shard's was lost, gives way.
     pub fn checkpoint(&mut self, shard: &mut Shard, at: u64) {
-        if self.taking.as_ref().is_some_and(|t| t.state != TakingState::Lost || t.under_way > 0) {
+        let ended = |taking: &Taking| matches!(taking.state, TakingState::Done | TakingState::Lost);
+        if !self.taking.as_ref().is_none_or(ended) {
             return;
         }
         assert!(shard.epoch().number <= at, "epoch {at} has ended in shard {}", self.shard);
@@ -361,10 +383,10 @@ impl Keeper {
         }
     }
 
-    /// Gives a checkpoint up that another shard has lost.
+    /// Gives a checkpoint up that this or another shard has lost.
     pub fn abandon(&mut self) {
         if let Some(taking) = &mut self.taking
-            && taking.state == TakingState::Done
+            && matches!(taking.state, TakingState::Done | TakingState::Lost)
         {
             self.taking = None;
         }
@@ -394,10 +416,16 @@ impl Keeper {
         shard.log.set_complete(self.complete);
         let over = self.writer.bytes() > self.limits.journal_bytes_max;
         shard.log.set_limited(over || shard.is_checkpoint_pressed());
+        self.rest = self.rest.saturating_sub(1);
         let mut moved = self.writer.turn(&mut shard.log);
         while let Some(done) = self.disk.poll() {
             moved = true;
             self.take(done);
+        }
+        if self.last_words.get().is_none()
+            && let Health::Failed { text } = self.health()
+        {
+            self.last_words.get_or_init(|| text);
         }
         if self.failed.is_some() {
             return moved;
@@ -445,6 +473,8 @@ impl Keeper {
                 self.submit(Op::Close { file: SLOT });
                 self.submit(Op::SyncDir { path: shard_folder(self.shard) });
             }
+            // What it takes on the disk is worth a try and no more.
+            (Op::Truncate { .. }, _) => self.taking_mut().state = TakingState::Lost,
             (Op::SyncDir { .. }, Ok(_)) => {
                 if let Some(taking) = &mut self.taking
                     && taking.state == TakingState::Syncing
@@ -491,10 +521,18 @@ impl Keeper {
     /// A checkpoint that cannot be written is given up; only a full disk may be tried again.
     fn lose(&mut self, error: &std::io::Error, doing: &'static str) {
         if is_full(error) {
-            self.taking_mut().state = TakingState::Lost;
-            self.stats.checkpoints_lost += 1;
+            self.give_up();
         } else {
             self.fail(doing, error);
+        }
+    }
+
+    fn give_up(&mut self) {
+        self.rest = REST_TURNS;
+        let taking = self.taking_mut();
+        if taking.state != TakingState::Losing {
+            taking.state = TakingState::Losing;
+            self.stats.checkpoints_lost += 1;
         }
     }
 
@@ -535,11 +573,14 @@ impl Keeper {
                 taking.state = TakingState::Syncing;
                 self.submit(Op::Sync { file: SLOT });
             }
-            TakingState::Lost => {
+            TakingState::Losing => {
                 shard.checkpoint_end();
-                if taking.under_way == 0 {
+                if taking.under_way > 0 {
                     return false;
                 }
+                taking.state = TakingState::Clearing;
+                let path = slot_path(self.shard, taking.slot);
+                self.submit(Op::Truncate { path, len: 0 });
             }
             _ => return false,
         }
@@ -567,8 +608,7 @@ impl Keeper {
             match step {
                 SnapshotStep::More | SnapshotStep::Done => {}
                 SnapshotStep::Lost => {
-                    self.taking_mut().state = TakingState::Lost;
-                    self.stats.checkpoints_lost += 1;
+                    self.give_up();
                     return true;
                 }
                 SnapshotStep::Idle => {

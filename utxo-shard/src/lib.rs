@@ -76,7 +76,7 @@ pub use durable::DurableShards;
 pub use engine::Shards;
 pub use folder::*;
 pub use form::script_form;
-pub use keeper::{CheckpointState, Keeper, KeeperStats, Limits};
+pub use keeper::{CheckpointState, Keeper, KeeperStats, LastWords, Limits};
 pub use memory::SnapshotStep;
 pub use recovery::{Examined, Mended, RecoverError, Recovered, RecoveryReport, Unmined};
 pub use reference::Reference;

@@ -356,6 +356,8 @@ impl ShardTile {
                 Admin::Together { complete, checkpoint, installed } => {
                     let Some(kept) = kept else { continue };
                     kept.keeper.complete(complete);
+                    // The end of an epoch says so that ends with the next order.
+                    shard.log.set_complete(complete);
                     if installed > kept.installed {
                         kept.installed = installed;
                         kept.keeper.installed(installed);
@@ -690,7 +692,7 @@ impl Tile for ShardTile {
         let kept = self.keep(outs);
         if woke || sent || kept {
             Busy::Yes
-        } else if self.is_drained() {
+        } else if self.is_at_rest() {
             Busy::No
         } else {
             Busy::Waiting
@@ -698,6 +700,14 @@ impl Tile for ShardTile {
     }
 
     fn is_drained(&self) -> bool {
+        // Nobody waits for a disk that takes nothing.
+        let is_stuck = |kept: &Kept| kept.keeper.health() != Health::Good;
+        self.is_at_rest() || self.kept.as_ref().is_some_and(is_stuck)
+    }
+}
+
+impl ShardTile {
+    fn is_at_rest(&self) -> bool {
         self.orders.is_empty()
             && self.backlogs.iter().all(Backlog::is_empty)
             && !self.shard.has_work()

@@ -37,6 +37,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
+use utxo_shard::journal::is_full;
 
 /// A block file is not appended to beyond this; a larger block has one of its own. Source: SV Node `preferredblockfilesize`.
 const BLOCK_FILE_BYTES: u64 = 128 << 20;
@@ -106,6 +107,13 @@ pub enum FilesError {
         /// Where.
         at: u64,
     },
+}
+
+impl FilesError {
+    /// Whether there was no room on the disk: nothing was changed, and the same may be tried again.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_full(source))
+    }
 }
 
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FilesError {

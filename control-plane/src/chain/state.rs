@@ -175,7 +175,7 @@ impl<E: Engine> State<E> {
                 return Ok(Err("too-many-side-headers".to_owned()));
             }
         }
-        self.files.headers.append(HeaderRecord::Header(*header))?;
+        self.files.headers.append(HeaderRecord::Header(*header)).map_err(not_begun)?;
         Ok(Ok(self.view.tree_mut().insert(*header)))
     }
 
@@ -239,7 +239,7 @@ impl<E: Engine> State<E> {
             self.mark_failed(id)?;
             return rejected(reject.reason().to_owned(), detail);
         }
-        let place = self.files.append_block(raw, block.tx_count())?;
+        let place = self.files.append_block(raw, block.tx_count()).map_err(not_begun)?;
         self.view.tree_mut().stored(id, place, block.tx_count());
         let refusals = self.activate(Some(AtHand { id, raw, txids: &txids, leaves }))?;
         if let Some(refusal) = refusals.into_iter().find(|r| r.id == id) {
@@ -298,10 +298,21 @@ impl<E: Engine> State<E> {
     fn mark_failed(&mut self, id: Id) -> Result<(), ChainError> {
         let hash = self.view.tree().entry(id).hash;
         if self.view.tree_mut().fail(id) {
-            self.files.headers.append(HeaderRecord::Failed(hash))?;
+            self.note(HeaderRecord::Failed(hash))?;
             self.files.headers.sync()?;
         }
         Ok(())
+    }
+
+    /// A mark that would be found again: a disk without room may go without it.
+    fn note(&mut self, record: HeaderRecord) -> Result<(), ChainError> {
+        match self.files.headers.append(record) {
+            Err(error) if error.is_full() => {
+                tracing::warn!("{error}; a restart has to find out about a block again");
+                Ok(())
+            }
+            done => Ok(done?),
+        }
     }
 
     /// The coins are those of a chain that journals remember: the tree follows, and the index is filled from the blocks. Blocks after
@@ -334,6 +345,12 @@ impl<E: Engine> State<E> {
         self.pool.set_tip_height(end.height);
         self.announce.send_replace(self.view.tip());
         Ok(())
+    }
+
+    /// Whether a block that is stored waits to be connected.
+    pub(crate) fn is_behind(&self) -> bool {
+        let tree = self.view.tree();
+        tree.tip() != tree.best()
     }
 
     /// Moves the coins to the best chain there is. What failed on the way is marked and named in the answer.
@@ -445,7 +462,7 @@ impl<E: Engine> State<E> {
         self.pool.mined(&txids[1..]);
         self.pool.set_tip_height(end.height);
         if is_first {
-            self.files.headers.append(HeaderRecord::Connected(end.hash))?;
+            self.note(HeaderRecord::Connected(end.hash))?;
         }
         Ok(None)
     }
@@ -525,7 +542,7 @@ impl<E: Engine> State<E> {
             return Err(ChainError::Genesis);
         }
         // The word is on disk before anything moves: a crash on the way ends in the same chain.
-        self.files.headers.append(HeaderRecord::Failed(*hash))?;
+        self.files.headers.append(HeaderRecord::Failed(*hash)).map_err(not_begun)?;
         self.files.headers.sync()?;
         while self.view.tree().is_active(id) {
             self.disconnect_tip()?;
@@ -546,7 +563,7 @@ impl<E: Engine> State<E> {
         let cleared = self.view.tree_mut().clear(id);
         for id in cleared {
             let hash = self.view.tree().entry(id).hash;
-            self.files.headers.append(HeaderRecord::Cleared(hash))?;
+            self.files.headers.append(HeaderRecord::Cleared(hash)).map_err(not_begun)?;
         }
         self.files.headers.sync()?;
         self.activate(None).map(drop)
@@ -573,6 +590,14 @@ impl<E: Engine> State<E> {
             locking_script: coin.locking_script,
             in_pool: coin.in_pool,
         }))
+    }
+}
+
+/// A file that found no room was left as it was: the caller is told, and the node goes on.
+fn not_begun(error: FilesError) -> ChainError {
+    match error.is_full() {
+        true => ChainError::NotKept { what: error.to_string() },
+        false => error.into(),
     }
 }
 

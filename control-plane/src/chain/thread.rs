@@ -7,8 +7,11 @@ use super::handle::{ChainError, Command};
 use super::state::State;
 use crate::engine::Engine;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+
+/// How often a block is tried again that could not be kept.
+const AGAIN_EVERY: Duration = Duration::from_millis(250);
 
 /// The chain, ready to run on a thread of its own.
 #[derive(Debug)]
@@ -46,20 +49,37 @@ impl<E: Engine> ChainThread<E> {
 
     fn work(&mut self) -> Result<(), ChainError> {
         self.rebuild()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|e| ChainError::Engine { what: e.to_string() })?;
         let stop = self.state.stop.clone();
         loop {
             let inbox = &mut self.inbox;
+            // What could not be kept when its block came is tried again.
+            let is_behind = self.state.is_behind();
             let next = runtime.block_on(async {
                 tokio::select! {
                     biased;
                     () = stop.requested() => None,
-                    command = inbox.recv() => command,
+                    command = inbox.recv() => command.map(Some),
+                    () = tokio::time::sleep(AGAIN_EVERY), if is_behind => Some(None),
                 }
             });
-            let Some(command) = next else { return Ok(()) };
-            self.obey(command)?;
+            match next {
+                None => return Ok(()),
+                Some(Some(command)) => self.obey(command)?,
+                Some(None) => self.go_on()?,
+            }
+        }
+    }
+
+    /// Connects blocks that are stored and could not be connected, if that can be now.
+    fn go_on(&mut self) -> Result<(), ChainError> {
+        if self.state.engine.trouble().is_some() {
+            return Ok(());
+        }
+        match self.state.activate(None) {
+            Ok(_) | Err(ChainError::NotKept { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

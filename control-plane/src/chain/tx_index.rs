@@ -19,6 +19,7 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use utxo_shard::journal::is_full;
 
 /// Rows that are not in a run yet: 8 MiB of them.
 const ROWS_IN_MEMORY_MAX: usize = 1 << 18;
@@ -127,6 +128,8 @@ pub(crate) struct TxIndex {
     runs: Vec<Run>,
     next_run: u64,
     fresh_max: usize,
+    /// Rows in memory at which a run is written.
+    spill_at: usize,
 }
 
 impl TxIndex {
@@ -138,15 +141,24 @@ impl TxIndex {
         }
         std::fs::create_dir_all(&directory)?;
         let (fresh, runs) = (BTreeSet::new(), Vec::new());
-        Ok(Self { directory, fresh, runs, next_run: 0, fresh_max: ROWS_IN_MEMORY_MAX })
+        let fresh_max = ROWS_IN_MEMORY_MAX;
+        Ok(Self { directory, fresh, runs, next_run: 0, fresh_max, spill_at: fresh_max })
     }
 
     /// Adds the rows of one block.
     pub(crate) fn add(&mut self, rows: impl IntoIterator<Item = Row>) -> io::Result<()> {
         for row in rows {
             self.fresh.insert(row);
-            if self.fresh.len() >= self.fresh_max {
-                self.spill()?;
+            if self.fresh.len() >= self.spill_at {
+                let spilled = self.spill();
+                self.spill_at = self.fresh.len() + self.fresh_max;
+                match spilled {
+                    // They wait in memory.
+                    Err(error) if is_full(&error) => {
+                        tracing::warn!("the index of transactions finds no room: {error}");
+                    }
+                    done => done?,
+                }
             }
         }
         Ok(())
@@ -165,8 +177,10 @@ impl TxIndex {
     }
 
     fn spill(&mut self) -> io::Result<()> {
-        let mut rows = std::mem::take(&mut self.fresh).into_iter();
-        let run = self.write_run(|| Ok(rows.next()))?;
+        let mut rows = self.fresh.iter();
+        let run = write_run(&self.directory, self.next_run, || Ok(rows.next().copied()))?;
+        self.next_run += 1;
+        self.fresh.clear();
         self.runs.push(run);
         while let [.., before, last] = self.runs.as_slice()
             && before.rows < last.rows * 2
@@ -196,12 +210,6 @@ impl TxIndex {
             _ => Ok(None),
         })
     }
-
-    fn write_run(&mut self, next: impl FnMut() -> io::Result<Option<Row>>) -> io::Result<Run> {
-        let number = self.next_run;
-        self.next_run += 1;
-        write_run(&self.directory, number, next)
-    }
 }
 
 fn write_run(
@@ -230,7 +238,7 @@ mod tests {
     fn every_row_is_found_again_in_memory_and_in_merged_runs() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut index = TxIndex::create(dir.path()).expect("a new index");
-        index.fresh_max = 16;
+        (index.fresh_max, index.spill_at) = (16, 16);
         let id = |i: u32| TxId::of(&i.to_le_bytes());
         let row = |i: u32| Row::new(&id(i), i / 7, i % 7, u64::from(i) * 100, 60);
         index.add((0..1_000).map(row)).expect("writable");

@@ -198,6 +198,9 @@ relay_rows! { settings_and_relay!
         durability: Durability = "epoch",
         /// How often the journals of all shards are synced together while something is logged. An idle node syncs nothing.
         epoch_period: Duration = "5ms",
+        /// Bytes of journal after which every shard takes a checkpoint, beside its work, and its journal is cut. A start after a crash
+        /// reads what is left of the journals: less is a faster start and more to write.
+        journal_bytes: Size = "512M",
     }
     /// Log lines, on stderr. SIGHUP makes a running node read the level again.
     log: LogSettings {

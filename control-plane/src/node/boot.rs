@@ -8,6 +8,7 @@ use crate::config::value::Durability;
 use crate::engine::ChainEnd;
 use crate::mine::Tip;
 use crate::relay::RelaySeat;
+use crate::room::Room;
 use crate::service::NodeClock;
 use crate::store::{Pool, StoreTile};
 use crate::topology::{self, Ingest, Shape};
@@ -25,7 +26,7 @@ use load::replay::{Remote, Replay};
 use relay::tile::{Bfr, BfrConfig, Net};
 use std::path::PathBuf;
 use std::time::Duration;
-use utxo_shard::ShardTile;
+use utxo_shard::{Limits, ShardTile};
 
 /// Transactions a replay has out at one validator: enough to keep it busy, and no more than the orphan pool holds of one source
 /// if another validator falls behind with all the parents.
@@ -79,6 +80,8 @@ pub struct NodeOptions {
     pub durability: Durability,
     /// Least time between two epochs that nobody waits for.
     pub epoch_period: Duration,
+    /// Bytes of a shard's journal after which it takes a checkpoint.
+    pub journal_bytes: u64,
     /// Whether cores are threads. Otherwise the thread that waits turns every tile: one after the other, the same every time.
     pub threads: bool,
 }
@@ -107,6 +110,7 @@ impl NodeOptions {
             pack_transactions_max: 1 << 21,
             durability: Durability::None,
             epoch_period: Duration::from_millis(5),
+            journal_bytes: Limits::default().checkpoint_bytes,
             threads: true,
         }
     }
@@ -146,6 +150,7 @@ impl Node {
             metrics_file: options.metrics_file.clone(),
             ..BuildOptions::default()
         };
+        let room = Room::new(&directory);
         let clock = HostClock::start();
         let mut crew = Crew::new(plan.build(&build)?, clock.clone());
         let remote = Remote::default();
@@ -167,6 +172,7 @@ impl Node {
         } else {
             None
         };
+        let last_words = kept.as_ref().map(KeptShards::last_words).unwrap_or_default();
         let (signatures, hashes) =
             (verifier(options.verifier).kernel(), sigbatch::Hasher::new().kernel());
         seat(&mut crew, &options, &partition, &mut rng, &remote, pool.as_ref(), kept.as_mut())?;
@@ -208,8 +214,8 @@ impl Node {
         if let (Some(kept), Some(ends)) = (kept, ends.epoch.take()) {
             notes.push(kept.note);
             let (period, epoch) = (options.epoch_period, kept.epoch);
-            let started =
-                crate::epochs::start(options.durability, period, ends, kept.folder, epoch);
+            let (setting, folder) = (options.durability, kept.folder);
+            let started = crate::epochs::start(setting, period, ends, folder, last_words, epoch);
             let fail = |source| NodeError::File {
                 doing: "starting the thread that closes epochs for",
                 path: directory.clone(),
@@ -238,6 +244,7 @@ impl Node {
             journals,
             epochs,
             recovered,
+            room,
             _directory: temporary,
         };
         node.set_pool()?;

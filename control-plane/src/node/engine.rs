@@ -442,7 +442,7 @@ impl Engine for Node {
 
     fn trouble(&self) -> Option<String> {
         let trouble = self.journals.as_ref().and_then(Journals::trouble);
-        trouble.map(|trouble| trouble.to_string())
+        trouble.or_else(|| self.room.look()).map(|trouble| trouble.to_string())
     }
 
     fn coin(&mut self, outpoint: OutPoint) -> Result<Option<Coin>, NodeError> {

@@ -22,6 +22,7 @@ pub(crate) use recovered::JOURNALS;
 use crate::counters::Counters;
 use crate::epochs::{EpochThread, Journals, NotKept};
 use crate::mine::Tip;
+use crate::room::Room;
 use crate::service::CountersReader;
 use crate::store::Pool;
 use consensus::hash::TxId;
@@ -36,7 +37,7 @@ use dataplane::topo::{BuildError, Layout, Monitor, TopologyError};
 use links::{Drive, Ends, publish};
 use load::Offer;
 use load::replay::{Log, Pace, Remote};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,9 +130,7 @@ pub enum NodeError {
     #[error(transparent)]
     Folder(#[from] utxo_shard::FolderError),
     /// The journals cannot be replayed.
-    #[error(
-        "{source}; or move {path} away: coins are then rebuilt from the blocks, the pool is lost"
-    )]
+    #[error("{source}{}", way_out(path, source.is_of_its_bytes()))]
     Recover {
         /// Where they are.
         path: PathBuf,
@@ -145,6 +144,17 @@ pub enum NodeError {
     /// A block could be neither connected nor refused.
     #[error(transparent)]
     Block(dataplane::blocks::Trouble),
+}
+
+/// What there is to do about journals that cannot be used as they are: never about such on a full disk.
+fn way_out(path: &Path, is_of_its_bytes: bool) -> String {
+    match is_of_its_bytes {
+        true => format!(
+            "; or move {} away: coins are then rebuilt from the blocks, the pool is lost",
+            path.display()
+        ),
+        false => String::new(),
+    }
 }
 
 /// A block this node made.
@@ -209,6 +219,7 @@ pub struct Node {
     blocks: engine::Blocks,
     journals: Option<Journals>,
     epochs: Option<EpochThread>,
+    room: Room,
     /// What the journals said at the start, until the chain stands on it.
     recovered: Option<recovered::RecoveredChain>,
     _directory: Option<tempfile::TempDir>,
@@ -253,6 +264,11 @@ impl Node {
     /// Accepted transactions that no block has; `None` where they are not kept.
     pub fn pool(&self) -> Option<Pool> {
         self.pool.clone()
+    }
+
+    /// Room on the disk.
+    pub fn room(&self) -> Room {
+        self.room.clone()
     }
 
     /// What the journals have; `None` where there are none.
@@ -312,9 +328,12 @@ impl Node {
         if let Some(epochs) = self.epochs.take() {
             epochs.flush();
         }
+        let trouble = self.journals.as_ref().and_then(Journals::trouble);
         match std::mem::replace(&mut self.drive, Drive::Stopped) {
             Drive::Threads(running) => match running.stop(STOP_TIMEOUT).drained {
                 true => Ok(()),
+                // What waits for the disk waits for good.
+                false if trouble.is_some() => Ok(()),
                 false => Err(NodeError::NoAnswer { asked: "the machine, asked to stop,".into() }),
             },
             Drive::Waiter { .. } | Drive::Stopped => Ok(()),

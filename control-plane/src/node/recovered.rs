@@ -16,10 +16,13 @@ use dataplane::partition::Partition;
 use dataplane::topo::Layout;
 use std::collections::HashSet;
 use std::path::Path;
-use utxo_shard::{Folder, FolderConfig, Keeper, Limits, Shard, Unmined};
+use utxo_shard::{Folder, FolderConfig, Keeper, LastWords, Limits, Shard, Unmined};
 
 /// Where journals and checkpoints are in a network's folder.
 pub(crate) const JOURNALS: &str = "utxo";
+
+/// Least bytes of a part of a journal, whatever was asked for.
+const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
 /// The chain the coins are of, as the journals have it.
 #[derive(Clone, Debug)]
@@ -68,7 +71,7 @@ pub(super) fn open_journals(
         .map(|shard| shard_config(options, &partition, shard, opened.index_key(shard)))
         .collect();
     let mut recovered = opened
-        .recover(&configs, &Limits::default())
+        .recover(&configs, &limits(options.journal_bytes))
         .map_err(|source| NodeError::Recover { path: path.clone(), source })?;
     fill_in(&mut recovered.unmined, options, directory)?;
     let published = recovered
@@ -92,6 +95,13 @@ pub(super) fn open_journals(
         unmined: recovered.unmined,
         chain,
     })
+}
+
+/// Bounds of the journals: parts so long that eight of them are what a checkpoint cuts.
+fn limits(journal_bytes: u64) -> Limits {
+    let limits = Limits::default();
+    let segment_bytes = (journal_bytes / 8).clamp(SEGMENT_BYTES_MIN, limits.segment_bytes);
+    Limits { checkpoint_bytes: journal_bytes.max(4 * segment_bytes), segment_bytes, ..limits }
 }
 
 /// Bytes that only the file of a disconnected block has.
@@ -125,6 +135,11 @@ impl KeptShards {
         self.shards[index].take().expect("a shard is seated once")
     }
 
+    /// Where each shard says why its files failed, if they do; before the shards are taken.
+    pub fn last_words(&self) -> Vec<LastWords> {
+        self.shards.iter().flatten().map(|(_, keeper)| keeper.last_words()).collect()
+    }
+
     /// The chain; once.
     pub fn take_chain(&mut self) -> Option<RecoveredChain> {
         self.chain.take()
@@ -156,6 +171,11 @@ impl Node {
     /// The end of the chain that the journals have; `None` where nothing was connected yet, or the chain stands on it already.
     pub(super) fn recovered_tip(&self) -> Option<(BlockHash, u32)> {
         self.recovered.as_ref().map(|chain| (chain.tip, chain.height))
+    }
+
+    /// Its height; `None` where the coins are made from the blocks.
+    pub fn recovered_height(&self) -> Option<u32> {
+        self.recovered_tip().map(|(_, height)| height)
     }
 
     /// The chain up to the recovered tip was found; `coinbases` are those of its blocks from height 1 on.

@@ -61,7 +61,7 @@ impl Bed {
         while !chain.is_ready() {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
-        let counters = node.counters_reader();
+        let (counters, room) = (node.counters_reader(), node.room());
         let service = Service {
             submit,
             chain,
@@ -72,6 +72,7 @@ impl Bed {
             counters,
             journals: None,
             relay: None,
+            room,
         };
         let rpc = Arc::new(Rpc::new(service, Bounds { batch_max: 100, calls_max: 8 }));
         let auth = Arc::new(Auth::with_password("test", "test"));

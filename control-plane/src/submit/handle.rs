@@ -3,6 +3,7 @@
 use super::counts::{SubmitCount, SubmitCounters};
 use super::outcome::Outcome;
 use crate::epochs::{Journals, NotKept};
+use crate::room::Room;
 use bytes::Bytes;
 use ring::park::Waker;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -93,6 +94,7 @@ pub(super) struct Shared {
     pub limits: SubmitLimits,
     pub counters: SubmitCounters,
     journals: OnceLock<Journals>,
+    room: OnceLock<Room>,
     waker: Waker,
 }
 
@@ -112,6 +114,7 @@ impl Shared {
             limits,
             counters: SubmitCounters::default(),
             journals: OnceLock::new(),
+            room: OnceLock::new(),
             waker,
         }
     }
@@ -170,6 +173,11 @@ impl Submit {
         assert!(self.shared.journals.set(journals).is_ok(), "a gate has one set of journals");
     }
 
+    /// While there is no room on the disk nothing is taken from now on.
+    pub fn heed(&self, room: Room) {
+        assert!(self.shared.room.set(room).is_ok(), "a gate has one disk");
+    }
+
     /// Returns once everything that was accepted before the call is on disk.
     pub async fn kept(&self) -> Result<(), SubmitError> {
         let Some(journals) = self.shared.journals.get() else {
@@ -182,7 +190,8 @@ impl Submit {
 
     /// Why nothing is taken now, if that is because it could not be kept.
     pub fn trouble(&self) -> Option<NotKept> {
-        self.shared.journals.get().and_then(Journals::trouble)
+        let journals = self.shared.journals.get().and_then(Journals::trouble);
+        journals.or_else(|| self.shared.room.get().and_then(Room::trouble))
     }
 
     fn enter(

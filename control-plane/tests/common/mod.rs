@@ -1,5 +1,6 @@
 //! What the tests of the binary share: running it, and finding the vectors.
 
+pub mod disk;
 pub mod node;
 pub mod rpc;
 pub mod svnode;

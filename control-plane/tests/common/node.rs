@@ -16,7 +16,10 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// A node that runs.
 pub struct RunningNode {
     child: Child,
+    /// As the node names it, and as the test finds it: the same, unless the node has a mount namespace of its own.
     directory: PathBuf,
+    seen: PathBuf,
+    enter: Vec<String>,
     args: Vec<String>,
     log: PathBuf,
     /// What `node.json` says.
@@ -34,11 +37,23 @@ impl RunningNode {
 
     /// A regtest node in `directory`.
     pub fn start_in(directory: &Path, args: &[&str], owned: Option<tempfile::TempDir>) -> Self {
+        Self::start_at(directory, directory, Vec::new(), args, owned)
+    }
+
+    /// A regtest node whose command line begins with `enter`; what it calls `directory` is `seen` from here.
+    pub fn start_at(
+        directory: &Path,
+        seen: &Path,
+        enter: Vec<String>,
+        args: &[&str],
+        owned: Option<tempfile::TempDir>,
+    ) -> Self {
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        let log = directory.join("stderr.log");
-        let child = spawn(directory, &args, &log);
-        let directory = directory.to_owned();
-        let mut node = Self { child, directory, args, log, info: Value::Null, _owned: owned };
+        let log = seen.join("stderr.log");
+        let child = spawn(&enter, directory, &args, &log);
+        let (directory, seen) = (directory.to_owned(), seen.to_owned());
+        let info = Value::Null;
+        let mut node = Self { child, directory, seen, enter, args, log, info, _owned: owned };
         node.wait_until_ready();
         node
     }
@@ -68,7 +83,7 @@ impl RunningNode {
 
     /// The folder of its network.
     pub fn folder(&self) -> PathBuf {
-        self.directory.join("regtest")
+        self.seen.join("regtest")
     }
 
     /// The data directory.
@@ -99,6 +114,8 @@ impl RunningNode {
     /// `user:password` of its RPC.
     pub fn cookie(&self) -> String {
         let path = self.info["cookie_file"].as_str().expect("a cookie");
+        let inside = Path::new(path).strip_prefix(&self.directory);
+        let path = inside.map_or_else(|_| PathBuf::from(path), |rest| self.seen.join(rest));
         std::fs::read_to_string(path).expect("the cookie is readable by its owner")
     }
 
@@ -136,8 +153,18 @@ impl RunningNode {
 
     /// Runs it again in the same directory, after [`stop`](Self::stop) or [`kill`](Self::kill).
     pub fn restart(&mut self) {
-        self.child = spawn(&self.directory, &self.args, &self.log);
+        self.child = spawn(&self.enter, &self.directory, &self.args, &self.log);
         self.wait_until_ready();
+    }
+
+    /// Runs it once more in the same directory, and expects that it refuses to: exit code 1, no panic. What it said.
+    pub fn refuses(&self) -> String {
+        let out = command(&self.directory, &self.args);
+        let out = prefixed(&self.enter, &out).output().expect("the binary was built");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(1), "{said}");
+        assert!(!said.contains("panicked"), "{said}");
+        said
     }
 }
 
@@ -161,9 +188,18 @@ pub fn command(directory: &Path, args: &[String]) -> Command {
     command
 }
 
-fn spawn(directory: &Path, args: &[String], log: &Path) -> Child {
+/// The same command behind a few words.
+fn prefixed(enter: &[String], command: &Command) -> Command {
+    let words = enter.iter().map(std::ffi::OsStr::new).chain([command.get_program()]);
+    let mut words = words.chain(command.get_args());
+    let mut all = Command::new(words.next().expect("a program"));
+    all.args(words);
+    all
+}
+
+fn spawn(enter: &[String], directory: &Path, args: &[String], log: &Path) -> Child {
     let log = std::fs::File::create(log).expect("a log");
-    command(directory, args)
+    prefixed(enter, &command(directory, args))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

@@ -15,5 +15,5 @@ pub use log::{LOG_BLOCKS, LOG_BLOCKS_MIN, LogCounts, LogStart};
 pub use record::*;
 pub(crate) use scan::*;
 pub use scan::{Cuts, walk_bytes};
-pub use writer::{Health, WriterCounts};
-pub(crate) use writer::{Segment, Writer, WriterStart, is_full};
+pub use writer::{Health, WriterCounts, is_full};
+pub(crate) use writer::{Segment, Writer, WriterStart};

@@ -160,8 +160,7 @@ impl<'a> Frames<'a> {
             };
             match why {
                 StopWhy::Stale => self.stale += 1,
-                StopWhy::Fault(_) => self.look_behind(disk, len)?,
-                StopWhy::Stranger => {}
+                StopWhy::Fault(_) | StopWhy::Stranger => self.look_behind(disk, len)?,
             }
             self.stops.push(Stop { segment: number, at: self.at, why });
             self.close(disk)?;
@@ -169,9 +168,9 @@ impl<'a> Frames<'a> {
         Ok(None)
     }
 
-    /// Finds frames behind one that is none: is it the end, or was something damaged?
+    /// Finds frames at and behind a place where another one should be: is it the end, or was something damaged?
     fn look_behind(&mut self, disk: &mut dyn Disk, len: u64) -> io::Result<()> {
-        let mut at = self.at + 1;
+        let mut at = self.at;
         while at < len {
             let wanted = (len - at).min(READ_BYTES as u64) as usize;
             let bytes = read_at(disk, FILE, at, vec![0; wanted])?;

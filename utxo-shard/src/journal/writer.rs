@@ -351,7 +351,7 @@ impl Writer {
         self.health = Health::Failed {
             text: format!(
                 "shard {shard}: {what} its journal (segment {}): {error}; nothing more will be \
-                 durable: look at the disk, then start the node again, which keeps everything that \
+                 durable: see to the disk, then start the node again, which keeps everything that \
                  was acknowledged",
                 self.number
             ),
@@ -360,7 +360,7 @@ impl Writer {
 }
 
 /// Whether there is no room on the disk, for now.
-pub(crate) fn is_full(error: &io::Error) -> bool {
+pub fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::WriteZero

@@ -2,22 +2,25 @@
 //!
 //! * A decision whose spends are not all there: they are done now (*redo*). The coins are free: they were held for it.
 //! * A block that had begun to be connected and has no tip record: it is off the chain, what was only in it is evicted, and the pool's
-//!   transactions in it are the pool's again. One that had begun to be disconnected: that is finished.
+//!   transactions in it are the pool's again. One that had begun to be disconnected: that is finished, and what is immature or not
+//!   final on the shorter chain goes, as where nothing had crashed.
 //! * An eviction that had begun: it is finished, descendants first.
 //! * A spend whose spender was evicted while the coin's owner had not heard of it: it is undone.
 //!
 //! All of it is logged in the first epoch of the new incarnation, so a crash in the middle begins again from the same journals.
 
-use super::pool::Places;
+use super::pool::{Kept, Places};
 use super::replay::Nobody;
 use super::{RecoverError, side_by_side};
+use crate::config::COINBASE_MATURITY_BLOCKS;
 use crate::journal::BlockNote;
 use crate::shard::Shard;
 use crate::slab::NONE;
 use crate::table::{Rec, flag, out};
 use consensus::hash::TxId;
-use consensus::tx::OutPoint;
-use dataplane::msg::admin::EvictStep;
+use consensus::rules::is_final;
+use consensus::tx::{OutPoint, TxLayout, parse};
+use dataplane::msg::admin::{EvictStep, SpentBy};
 use dataplane::partition::Partition;
 
 /// What was mended.
@@ -110,19 +113,25 @@ impl Mender<'_> {
     }
 
     /// Undoes a block that is not on the chain, and finishes evictions. Gives what is in no block then, shard by shard.
-    pub fn settle_blocks(&mut self) -> Result<Vec<Places>, RecoverError> {
+    pub fn settle_blocks(&mut self, kept: &[Vec<Kept>]) -> Result<Vec<Places>, RecoverError> {
         let leaving = self.shards[0].begun.filter(|note| !note.connect);
         let leaving_block = leaving.map(|note| note.block);
         let walked = self.walk(|shard| walk(shard, leaving_block));
         let undone = walked.iter().map(|walked| walked.undone).max().unwrap_or(0);
         self.mended.block = self.mended.block.max(undone);
-        let sound = walked.iter().all(|w| w.evict.is_empty() && w.unmine.is_empty());
+        let mut sound = walked.iter().all(|w| w.evict.is_empty() && w.unmine.is_empty());
         for txid in walked.iter().flat_map(|walked| &walked.unmine) {
             let home = self.home(txid);
             self.mended.unmined += u64::from(self.shards[home].unmine(txid) > 0);
         }
         if let Some(note) = leaving {
             self.respend(note.block);
+            let mut fallen = self.immature(note.height);
+            fallen.extend(unfinal(&note, kept));
+            sound &= fallen.is_empty();
+            for txid in &fallen {
+                self.evict(txid)?;
+            }
         }
         for txid in walked.iter().flat_map(|walked| &walked.evict) {
             self.evict(txid)?;
@@ -161,6 +170,28 @@ impl Mender<'_> {
                 self.shards[owner].respend(&outpoint, &by, publish_seq);
             }
         }
+    }
+
+    /// Spenders of coinbases that no block at `height` may spend.
+    fn immature(&self, height: u32) -> Vec<TxId> {
+        let mut spenders = Vec::new();
+        for shard in self.shards.iter() {
+            shard.for_each_live(|rec| {
+                let is_coinbase = shard.table.flags(rec) & flag::COINBASE != 0;
+                let mined = shard.mined_height(rec).filter(|_| is_coinbase);
+                if mined.is_none_or(|mined| mined + COINBASE_MATURITY_BLOCKS <= height) {
+                    return;
+                }
+                let txid = shard.table.txid(rec);
+                let outputs = (0..shard.table.outputs(rec)).map(|vout| OutPoint { txid, vout });
+                for outpoint in outputs {
+                    if let SpentBy::Tx(by) = shard.unmined_spender(&outpoint) {
+                        spenders.push(by);
+                    }
+                }
+            });
+        }
+        spenders
     }
 
     /// Evicts a transaction with its descendants.
@@ -255,6 +286,24 @@ fn walk(shard: &Shard, leaving: Option<u32>) -> Walked {
     });
     walked.pool.sort_unstable();
     walked
+}
+
+/// What is not final in the place of the block that is disconnected.
+///
+/// The block's own transactions are. The median time past that times are compared with is in no record; what was judged no
+/// later than the block bounds it from below, so a lock that a moment may separate from it goes, too: it can be sent again.
+fn unfinal(leaving: &BlockNote, kept: &[Vec<Kept>]) -> Vec<TxId> {
+    let stood = |kept: &Kept| kept.context.height <= leaving.height;
+    let all = || kept.iter().flatten();
+    let times = all().filter(|kept| stood(kept)).map(|kept| kept.context.median_time_past);
+    let median_time_past = times.max().unwrap_or(0);
+    let mut layout = TxLayout::new();
+    let mut stays = |kept: &Kept| {
+        stood(kept)
+            || parse(&kept.raw, &mut layout)
+                .is_ok_and(|tx| is_final(tx, leaving.height, median_time_past))
+    };
+    all().filter(|kept| !stays(kept)).map(|kept| kept.txid).collect()
 }
 
 impl Shard {

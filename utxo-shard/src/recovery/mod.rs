@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! survey    every journal is read: how far is each whole? c is the last epoch that is whole in all of them
-//! cut       what is behind c goes, and that is synced; then the manifest names the new incarnation and c
 //! load      the checkpoint's pages, then the records of epochs behind it up to c, in every shard
+//! cut       what is behind c goes, and that is synced; then the manifest names the new incarnation and c
 //! mend      decisions whose spends were cut off are finished, blocks and evictions finished or undone (`mend`)
 //! go on     a new segment for every shard; what was mended is in epoch c + 1
 //! ```
@@ -134,6 +134,13 @@ pub enum RecoverError {
         /// Height of the tip.
         expected: u32,
     },
+}
+
+impl RecoverError {
+    /// Whether the directory itself is what cannot be used, not the machine it is on; what is wrong with the folder says what to do.
+    pub fn is_of_its_bytes(&self) -> bool {
+        !matches!(self, Self::Io { .. } | Self::Folder(_))
+    }
 }
 
 /// An accepted transaction that is in no block.
@@ -313,13 +320,14 @@ impl Folder {
     ) -> Result<Recovered, RecoverError> {
         assert!(configs.len() == usize::from(self.shards()), "a configuration for each shard");
         let found = self.survey(limits)?;
+        let incarnation = self.manifest.incarnation + 1;
+        let mut report = found.report.clone();
+        let mut shards = self.tables(configs, limits, &found, incarnation, &mut report)?;
+        // Everything could be read: from here on something is changed.
         self.each_shard(limits, |disk, shard| {
             found.cuts[usize::from(shard)].carry_out(disk, shard)
         })?;
         self.begin_incarnation(found.complete, &found.surveys)?;
-        let incarnation = self.manifest.incarnation;
-        let mut report = found.report.clone();
-        let mut shards = self.tables(configs, limits, &found, incarnation, &mut report)?;
         let complete = found.complete;
         for (shard, cut) in shards.iter_mut().zip(&found.cuts) {
             shard.checkpoint_prepare(limits.copies_max);
@@ -452,7 +460,7 @@ impl Folder {
             true => Vec::new(),
             false => self.redo(&mut mender, found)?,
         };
-        let pool = mender.settle_blocks()?;
+        let pool = mender.settle_blocks(&kept)?;
         report.mended = mender.mended;
         let unmined = pool::list(&pool, kept, threads);
         report.unmined = unmined.len() as u64;

@@ -7,13 +7,15 @@
 use super::replay::inputs_of;
 use super::{Unmined, side_by_side};
 use consensus::hash::TxId;
-use dataplane::msg::ParentSeq;
+use dataplane::msg::{Context, ParentSeq};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
 /// A decision that was in no block when it was read.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
+    /// What it was judged against.
+    pub context: Context,
     pub publish_seq: u64,
     pub txid: TxId,
     pub fee_sat: u64,

@@ -163,6 +163,7 @@ fn look(
     let Some(rec) = shard.decided_as(decision) else { return Some(()) };
     if shard.mined_height(rec).is_none() {
         kept.push(Kept {
+            context: decision.context,
             publish_seq: decision.publish_seq,
             txid: decision.txid,
             fee_sat: decision.fee_sat,

@@ -398,6 +398,14 @@ impl Pair {
         }
     }
 
+    /// A transaction that may be in blocks behind `lock_time` only.
+    fn locked(&mut self, inputs: &[OutPoint], lock_time: u32) -> (TxId, Vec<u8>) {
+        self.salt += 1;
+        let mut made = tx(inputs, &[20, u64::from(self.salt)], lock_time);
+        made.inputs.iter_mut().for_each(|input| input.sequence = 0);
+        (made.txid(), made.to_bytes())
+    }
+
     fn commit_in(&mut self, ctx: &Context, txid: TxId, inputs: &[OutPoint], raw: &[u8]) -> Run {
         let mut out = Vec::new();
         self.durable.store().commit_many(ctx, &[Spending { txid, inputs, raw }], &mut out);
@@ -629,6 +637,66 @@ fn a_disconnection_that_had_begun_is_finished() {
     assert_eq!(known[0].and_then(|k| k.mined_height), Some(501));
 }
 
+// As the conductor does where nothing crashes: `dataplane::blocks`, `disconnect`.
+#[test]
+fn a_disconnection_that_is_finished_takes_what_is_immature_or_not_final_on_the_shorter_chain() {
+    let mut p = Pair::new(1);
+    let coins = [0, 1, 0, 1, 0, 1].map(|shard| p.coin(shard));
+    let run = Run { lane: 0, from: 1, to: 0 };
+    p.durable.store().shard_mut(0).note_tip(&note(true, 1, 500));
+    assert_eq!(p.durable.store().set_mined(1, 500, &[run]), Verdict::Done);
+    // Spendable from height 502 on, and from 501 on.
+    let [young, old] = [402, 401].map(|height| {
+        let txid = TxId([height as u8; 32]);
+        let coins = [(0, 50, &[0x51][..])];
+        let mined = MinedTx { txid, height, coinbase: true, coins: &coins };
+        let mut out = Vec::new();
+        p.durable.store().create_many(&[mined], &mut out);
+        assert_eq!(out, [Verdict::Done]);
+        OutPoint { txid, vout: 0 }
+    });
+    let block = Context { block: 2, median_time_past: 1_600_000_000, ..POOL };
+    let (mined, raw) = p.locked(&coins[..1], 500);
+    p.commit_in(&block, mined, &coins[..1], &raw);
+    assert_eq!(p.durable.store().set_mined(2, 501, &[run]), Verdict::Done);
+    p.durable.store().shard_mut(0).note_tip(&note(true, 2, 501));
+    // On top of it: the pool at height 502, some minutes later.
+    let pool = Context { height: 502, median_time_past: 1_600_000_600, ..POOL };
+    let accept = |p: &mut Pair, input: OutPoint, lock_time: u32| {
+        let (txid, raw) = p.locked(&[input], lock_time);
+        p.commit_in(&pool, txid, &[input], &raw);
+        txid
+    };
+    let stays = [
+        accept(&mut p, old, 0),
+        accept(&mut p, coins[1], 500),
+        accept(&mut p, coins[2], 1_599_999_999),
+    ];
+    let goes = [
+        accept(&mut p, young, 0),
+        accept(&mut p, coins[3], 501),
+        accept(&mut p, coins[4], 1_600_000_300),
+    ];
+    let child = accept(&mut p, OutPoint { txid: goes[1], vout: 0 }, 0);
+    p.sync();
+    p.durable.store().shard_mut(0).note_block_begin(&note(false, 2, 501));
+    p.durable.store().shard_mut(1).unset_mined(2);
+    p.sync();
+    p.crash();
+    let report = p.durable.report().clone();
+    assert_eq!((report.mended.block, report.mended.evicted), (2, 4), "{report}");
+    let unmined: BTreeSet<_> = p.durable.unmined().iter().map(|tx| tx.txid).collect();
+    assert_eq!(unmined, stays.into_iter().chain([mined]).collect());
+    assert!(goes.iter().chain([&child]).all(|txid| !p.has(txid)));
+    assert_eq!([young, coins[3], coins[4]].map(|coin| p.spender(coin)), [None; 3]);
+    assert_eq!(p.spender(coins[1]), Some(stays[1]));
+    // What was mended is on the disk like everything else.
+    p.sync();
+    p.crash();
+    let again: BTreeSet<_> = p.durable.unmined().iter().map(|tx| tx.txid).collect();
+    assert_eq!((again, p.durable.report().mended.evicted), (unmined, 0));
+}
+
 #[test]
 fn what_was_evicted_while_its_coins_owner_had_not_heard_is_given_back() {
     for seed in 0..20 {
@@ -760,6 +828,28 @@ fn a_full_disk_slows_down_and_loses_nothing() {
     assert_eq!(p.durable.wait_for(closed).expect("room again"), Health::Good);
     p.crash();
     assert_eq!(p.spender(a), Some(txid));
+}
+
+#[test]
+fn a_checkpoint_that_finds_no_room_is_given_up_gives_its_room_back_and_is_taken_later() {
+    let mut p = Pair::new(3);
+    let coins: Vec<OutPoint> = (0..60).map(|n| p.coin(n % 2)).collect();
+    p.sync();
+    p.disk.set_faults(Faults { capacity_bytes: 1, ..Faults::default() });
+    assert!(p.durable.checkpoint());
+    p.durable.close_epoch();
+    for _ in 0..4_000 {
+        p.durable.turn().expect("nothing is to be named");
+    }
+    let lost: u64 = p.durable.stats().iter().map(|s| s.checkpoints_lost).sum();
+    assert!(lost > 0, "{:?}", p.durable.stats());
+    p.disk.set_faults(Faults::default());
+    assert_eq!(p.durable.settle().expect("room again"), Health::Good);
+    let stats = p.durable.stats();
+    assert!(stats.iter().all(|s| s.checkpoints == 1), "{stats:?}");
+    p.crash();
+    assert!(p.durable.report().checkpoint > 0);
+    assert_eq!(p.durable.store().totals().utxos, coins.len() as u64);
 }
 
 #[test]

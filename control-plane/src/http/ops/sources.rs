@@ -78,6 +78,17 @@ impl Source for Service {
         gauge("metanode_pool_transactions", "Transactions of the pool.", pool.len() as u64);
         gauge("metanode_pool_bytes", "Their bytes.", pool.bytes());
         gauge("metanode_pool_fees_satoshis", "Their fees.", pool.fees_sat());
+        gauge(
+            "metanode_disk_free_bytes",
+            "Free bytes of the data directory's file system at the last look.",
+            self.room.free_bytes(),
+        );
+        page.counter(
+            "metanode_disk_troubles_total",
+            "How often the disk had too little room, or a file of the pool could not be written.",
+            &[],
+            self.room.times_low(),
+        );
     }
 }
 
