@@ -64,15 +64,14 @@ impl Room {
 
     /// Looks, and lets the pool write what it could not write before.
     pub fn turn(&self, pool: &Pool) {
-        match pool.retry() {
-            Err(what) => self.say(Some(NotKept::Pool { what })),
-            Ok(()) => {
-                if self.is_of_the_pool() {
-                    self.say(None);
-                }
-                self.look();
-            }
+        if let Err(what) = pool.retry() {
+            self.say(Some(NotKept::Pool { what }));
+            return;
         }
+        if self.is_of_the_pool() {
+            self.say(None);
+        }
+        self.look();
     }
 
     fn is_of_the_pool(&self) -> bool {

@@ -12,6 +12,7 @@
 mod crashes;
 mod lines;
 mod make;
+mod schedules;
 mod shadow;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ use dataplane::time::US;
 use lines::GroundLines;
 pub use lines::{BlockPlant, Strikes};
 use make::Bad;
+pub use schedules::Schedule;
 use shadow::{Block, Shadow};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -220,7 +222,18 @@ impl Ground {
             let tx = make::pool_tx(&mut self.rng, &self.shadow);
             self.send(&tx);
         }
-        let acts = self.rng.below(400);
+        let mut acts = self.rng.below(400);
+        if self.keeping.as_ref().is_some_and(Keeping::is_scheduled) {
+            // Schedules are about transactions that are on their way for long.
+            for _ in 0..24 {
+                self.act_often(acts)?;
+                for _ in 0..4 {
+                    let tx = make::pool_tx(&mut self.rng, &self.shadow);
+                    self.send(&tx);
+                }
+                acts = self.rng.below(600);
+            }
+        }
         self.act_often(acts)?;
         match self.rng.below(10) {
             0..=2 => {
@@ -412,7 +425,7 @@ impl Ground {
     /// Somebody drawn does something, unless it stalls.
     fn act(&mut self) -> Checked<bool> {
         let who = self.rng.index(self.actors());
-        if self.stalled.get(&who).is_some_and(|&until| until > self.step) {
+        if self.stalled.get(&who).is_some_and(|&until| until > self.step) || self.is_held(who) {
             self.step += 1;
             return Ok(false);
         }

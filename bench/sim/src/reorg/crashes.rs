@@ -9,7 +9,7 @@
 //! durable is there; pack offers the recovered pool, parents first; and the machine goes on as if it had never been anything else.
 
 use super::lines::GroundLines;
-use super::{Block, Ground, LinesError, SALT, Shadow};
+use super::{Block, Ground, LinesError, SALT, Schedule, Shadow};
 use crate::fault::{Checked, Failure, FailureKind, ensure};
 use crate::machine::{Kept, Machine, shard_config};
 use crate::options::Options;
@@ -25,8 +25,8 @@ use dataplane::rng::Rng;
 use dataplane::tile::Stamp;
 use dataplane::time::{Clock, US};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use utxo_shard::disk::{FaultDisk, Faults};
+use std::path::{Path, PathBuf};
+use utxo_shard::disk::{Disk, FaultDisk, Faults};
 use utxo_shard::{Folder, FolderConfig, Limits, Recovered, SlotEntry, slot_entry};
 
 const CRASH_SALT: u64 = 0x63_72_61_73_68;
@@ -36,6 +36,8 @@ const CRASHES: u32 = 3;
 const STEPS_MAX: u64 = 9_000;
 /// Failures in a row while it recovers.
 const AGAIN_MAX: u32 = 2;
+/// Steps in which the disk is full, at most.
+const FULL_STEPS_MAX: u64 = 4_000;
 /// Rests while something must become durable.
 const WAIT_MAX: u64 = 200_000;
 
@@ -53,8 +55,17 @@ pub enum CrashPlant {
 }
 
 impl CrashPlant {
-    /// Those that sixty seeds find; the other two need rarer moments.
-    pub const ALL: [Self; 2] = [Self::LyingSync, Self::CompleteEarly];
+    /// Those that sixty seeds find. Epochs that are forgotten are not among them: spends carry that of their decision besides.
+    pub const ALL: [Self; 3] = [Self::LyingSync, Self::CompleteEarly, Self::TruncatedEarly];
+
+    /// Where it hurts: some need moments that no seed draws often.
+    pub fn schedule(self) -> Schedule {
+        match self {
+            Self::LyingSync | Self::CompleteEarly => Schedule::Drawn,
+            Self::EpochForgotten => Schedule::Unheard,
+            Self::TruncatedEarly => Schedule::Straddle,
+        }
+    }
 }
 
 /// A run that ended well.
@@ -86,6 +97,10 @@ pub struct CrashRun {
     pub copied: u64,
     /// Frames of an earlier life that lay behind a cut.
     pub stale: u64,
+    /// Times in which the disk was full for a while.
+    pub full: u64,
+    /// Checkpoints that were given up.
+    pub given_up: u64,
 }
 
 /// Something that happened in an epoch.
@@ -134,31 +149,34 @@ pub(super) struct Keeping {
     crash_at: u64,
     crashed: bool,
     in_block: bool,
+    schedule: Schedule,
+    /// The shard that the schedule holds.
+    slow: usize,
+    /// What journals had at the last power failure, for a disk that brings it back.
+    tails: Vec<(PathBuf, Vec<u8>)>,
+    faults: Faults,
+    /// The disk is full from one step to another; it is now.
+    full: (u64, u64),
+    is_full: bool,
     tally: CrashRun,
 }
 
 /// What shards are told together.
 type Admin3 = (u64, u64, u64);
 
-fn limits() -> Limits {
-    Limits {
-        log_blocks: 3,
-        segment_bytes: 12 << 10,
-        checkpoint_bytes: 20 << 10,
-        journal_bytes_max: 64 << 20,
-        copies_max: 4_096,
-        threads: false,
-    }
-}
-
 fn fail(what: impl std::fmt::Display) -> (FailureKind, String) {
     (FailureKind::Incorrect, what.to_string())
 }
 
 /// One run of `rounds` rounds, with power failures.
-pub fn run_crashes(seed: u64, rounds: u32, plant: Option<CrashPlant>) -> Result<CrashRun, Failure> {
+pub fn run_crashes(
+    seed: u64,
+    rounds: u32,
+    schedule: Schedule,
+    plant: Option<CrashPlant>,
+) -> Result<CrashRun, Failure> {
     let failed = |step, (kind, what)| Failure { kind, seed, step, what };
-    let mut ground = Ground::with_journals(seed, plant).map_err(|e| failed(0, e))?;
+    let mut ground = Ground::with_journals(seed, schedule, plant).map_err(|e| failed(0, e))?;
     let mut left = rounds;
     let mut begun = false;
     loop {
@@ -183,9 +201,8 @@ pub fn run_crashes(seed: u64, rounds: u32, plant: Option<CrashPlant>) -> Result<
 }
 
 impl Ground {
-    fn with_journals(seed: u64, plant: Option<CrashPlant>) -> Checked<Self> {
-        let mut options = Options::draw(seed);
-        options.full = false;
+    fn with_journals(seed: u64, schedule: Schedule, plant: Option<CrashPlant>) -> Checked<Self> {
+        let options = schedule.options(seed);
         let mut rng = Rng::salted(seed, CRASH_SALT);
         let disk = FaultDisk::new(rng.next_u64());
         let mut secret = [0; 16];
@@ -194,11 +211,14 @@ impl Ground {
         let mut folder =
             Folder::on(Path::new("/sim/utxo"), Box::new(disk.clone()), &config).map_err(fail)?;
         let partition = Partition::new(folder.secret(), options.shards, options.validators);
-        let recovered = recover(&mut folder, &options, &partition).map_err(fail)?;
+        let limits = schedule.limits();
+        let recovered = recover(&mut folder, &options, &partition, &limits).map_err(fail)?;
         let epochs = Epochs::new(epoch_period(&mut rng), options.shards.into(), recovered.epoch);
         let (kept, _) = parts(recovered, &partition);
         let machine = Machine::with(&options, seed, Some(kept));
-        disk.set_faults(faults(plant, &mut rng));
+        let faults = faults(plant, &mut rng);
+        disk.set_faults(faults);
+        let slow = rng.index(options.shards.into());
         let mut ground = Self::around(seed, options, machine, None);
         ground.rng = Rng::salted(seed, SALT ^ CRASH_SALT);
         let promised = epochs.complete().number;
@@ -220,6 +240,12 @@ impl Ground {
             acked: BTreeSet::new(),
             crashed: false,
             in_block: false,
+            schedule,
+            slow,
+            tails: Vec::new(),
+            faults,
+            full: (u64::MAX, 0),
+            is_full: false,
             tally: CrashRun::default(),
         });
         Ok(ground)
@@ -238,10 +264,51 @@ impl Ground {
     fn draw_crash(&mut self) {
         let step = self.step;
         let keeping = self.keeping.as_mut().expect("it has journals");
-        keeping.crash_at = match keeping.tally.crashes < u64::from(CRASHES) {
-            true => step + 1 + keeping.rng.below(STEPS_MAX),
-            false => u64::MAX,
+        let more = keeping.tally.crashes < u64::from(CRASHES);
+        keeping.crash_at = match (more, keeping.schedule) {
+            (false, _) => u64::MAX,
+            (true, Schedule::Drawn) => step + 1 + keeping.rng.below(STEPS_MAX),
+            (true, schedule) => {
+                let (phases, within) = (keeping.rng.below(3), keeping.rng.next_u64());
+                schedule.crash_step(step, phases, within)
+            }
         };
+        // Sometimes there is no room for a while, before it or over it.
+        if keeping.schedule == Schedule::Drawn && keeping.rng.chance(1, 3) {
+            let from = step + 1 + keeping.rng.below(STEPS_MAX);
+            keeping.full = (from, from + keeping.rng.below(FULL_STEPS_MAX));
+        }
+    }
+
+    /// Whether the schedule gives this actor no turn now.
+    pub(super) fn is_held(&self, who: usize) -> bool {
+        let Some(keeping) = &self.keeping else { return false };
+        if !keeping.schedule.holds(self.step) {
+            return false;
+        }
+        let m = &self.machine;
+        let (v, s) = (m.validates.len(), m.shards.len());
+        let Some(at) = who.checked_sub(v) else { return false };
+        match at.checked_sub(s) {
+            None => keeping.schedule.holds_shard(at, keeping.slow),
+            Some(wire) => m
+                .wires
+                .get(wire)
+                .is_some_and(|wire| keeping.schedule.holds_wire(wire.kind(), keeping.slow)),
+        }
+    }
+
+    /// Room on the disk comes and goes.
+    fn turn_room(&mut self) {
+        let step = self.step;
+        let keeping = self.keeping.as_mut().expect("it has journals");
+        let is_full = (keeping.full.0..keeping.full.1).contains(&step);
+        if is_full != keeping.is_full {
+            keeping.is_full = is_full;
+            keeping.tally.full += u64::from(is_full);
+            let capacity_bytes = u64::from(is_full);
+            keeping.disk.set_faults(Faults { capacity_bytes, ..keeping.faults });
+        }
     }
 
     /// Rests until an epoch is complete.
@@ -290,9 +357,16 @@ impl Ground {
 
     /// Whoever closes epochs has its turn.
     pub(super) fn turn_epochs(&mut self) -> bool {
+        self.turn_room();
+        let (step, healed) = (self.step, self.healed);
         let Self { machine, keeping: Some(keeping), .. } = self else { return false };
-        let Keeping { epochs, folder, plant, .. } = keeping;
-        let mut busy = false;
+        let Keeping { epochs, folder, plant, schedule, .. } = keeping;
+        let (schedule, mut busy) = (*schedule, false);
+        let held = !healed && schedule.holds(step);
+        if held {
+            // As many epochs as there can be: what is held is left behind.
+            keeping.wanted = keeping.wanted.max(epochs.open().number);
+        }
         for (shard, input) in machine.shard_epoch.iter_mut().enumerate() {
             while let Some(frag) = input.poll() {
                 let mut batch = BatchReader::new(frag.bytes).expect("shard_epoch carries batches");
@@ -306,7 +380,13 @@ impl Ground {
             }
             input.return_credit();
         }
-        busy |= epochs.order_checkpoint(0);
+        if epochs.order_checkpoint(0) {
+            busy = true;
+            // Slots want more room than anything.
+            if schedule == Schedule::Drawn && keeping.rng.chance(1, 4) {
+                keeping.full = (step, step + keeping.rng.below(FULL_STEPS_MAX));
+            }
+        }
         let install = epochs.to_install();
         if let Some((epoch, _)) = &install
             && *plant == Some(CrashPlant::TruncatedEarly)
@@ -340,8 +420,9 @@ impl Ground {
             unreachable!("that is what it is");
         };
         let now = Some((epochs.open().number, (complete, checkpoint, installed)));
-        for (out, told) in machine.epoch_shard.iter_mut().zip(&mut keeping.told) {
-            if *told == now {
+        let told = machine.epoch_shard.iter_mut().zip(&mut keeping.told).enumerate();
+        for (shard, (out, told)) in told {
+            if *told == now || held && schedule.holds_epochs(shard, keeping.slow) {
                 continue;
             }
             let mut buffer = [0; 128];
@@ -435,8 +516,11 @@ impl Ground {
             let stats = stem.tile().journal().unwrap_or_default();
             keeping.tally.truncated += stats.segments_dropped;
             keeping.tally.copied += stats.copied_forward;
+            keeping.tally.given_up += stats.checkpoints_lost;
         }
         keeping.disk.crash();
+        keeping.is_full = false;
+        keeping.full = (u64::MAX, 0);
         let partition = self.machine.partition.clone();
         let config = FolderConfig { shards: self.options.shards, secret: [0; 16] };
         let mut again = 0;
@@ -445,9 +529,13 @@ impl Ground {
             let fails = again < AGAIN_MAX && keeping.rng.chance(1, 3);
             let crash_after = if fails { 1 + keeping.rng.below(120) } else { 0 };
             disk.set_faults(Faults { crash_after, ..faults(keeping.plant, &mut keeping.rng) });
+            if keeping.schedule == Schedule::StaleTail {
+                bring_back(&disk, &mut keeping.tails, self.options.shards);
+            }
             let opened = Folder::on(Path::new("/sim/utxo"), Box::new(disk.clone()), &config);
             let got = opened.map_err(|e| e.to_string()).and_then(|mut folder| {
-                let recovered = recover(&mut folder, &self.options, &partition);
+                let limits = keeping.schedule.limits();
+                let recovered = recover(&mut folder, &self.options, &partition, &limits);
                 recovered.map(|recovered| (folder, recovered)).map_err(|e| e.to_string())
             });
             let is_dead = disk.is_dead();
@@ -464,7 +552,8 @@ impl Ground {
             }
         };
         keeping.folder = folder;
-        keeping.disk.set_faults(faults(keeping.plant, &mut keeping.rng));
+        keeping.faults = faults(keeping.plant, &mut keeping.rng);
+        keeping.disk.set_faults(keeping.faults);
         self.come_back(keeping, recovered, &partition)
     }
 
@@ -561,6 +650,11 @@ pub(super) enum Happened<'a> {
 }
 
 impl Keeping {
+    /// Whether somebody is held who was not drawn.
+    pub(super) fn is_scheduled(&self) -> bool {
+        self.schedule != Schedule::Drawn
+    }
+
     /// Whether a plant takes the epochs off this wire's messages.
     pub(super) fn forgets_epochs(&self, kind: WireKind) -> bool {
         self.plant == Some(CrashPlant::EpochForgotten)
@@ -637,10 +731,32 @@ fn recover(
     folder: &mut Folder,
     options: &Options,
     partition: &Partition,
+    limits: &Limits,
 ) -> Result<Recovered, utxo_shard::RecoverError> {
     let config = |shard| shard_config(options, partition, shard, folder.index_key(shard));
     let configs: Vec<_> = (0..options.shards).map(config).collect();
-    folder.recover(&configs, &limits())
+    folder.recover(&configs, limits)
+}
+
+/// The disk takes cuts back: journals have again what they had at the failure before, and what they have now is remembered.
+fn bring_back(disk: &FaultDisk, tails: &mut Vec<(PathBuf, Vec<u8>)>, shards: u16) {
+    let mut own: Box<dyn Disk> = Box::new(disk.clone());
+    let mut now = Vec::new();
+    for shard in 0..shards {
+        let folder = PathBuf::from(format!("shard-{shard:03}"));
+        for (name, _) in own.list(&folder).expect("a disk in memory") {
+            let path = folder.join(name);
+            now.extend(disk.swap(&path, None).map(|bytes| (path, bytes)));
+        }
+    }
+    for (path, bytes) in tails.drain(..) {
+        let cut = now.iter().find(|(is, has)| *is == path && bytes.starts_with(has));
+        if cut.is_some_and(|(_, has)| has.len() < bytes.len()) {
+            disk.swap(&path, Some(bytes));
+        }
+    }
+    now.retain(|(path, _)| path.to_string_lossy().contains("journal-"));
+    *tails = now;
 }
 
 /// What a machine is built around, and how far each shard has published.

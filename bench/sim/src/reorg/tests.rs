@@ -63,6 +63,8 @@ fn crash_seeds() -> std::ops::Range<u64> {
 }
 
 const CRASH_ROUNDS: u32 = 3;
+/// Seeds of each schedule with a name.
+const SCHEDULE_SEEDS: u64 = 20;
 
 fn add(sum: &mut CrashRun, run: &CrashRun) {
     sum.crashes += run.crashes;
@@ -77,6 +79,43 @@ fn add(sum: &mut CrashRun, run: &CrashRun) {
     sum.redone += run.redone;
     sum.copied += run.copied;
     sum.stale += run.stale;
+    sum.full += run.full;
+    sum.given_up += run.given_up;
+}
+
+/// Some seeds of a schedule; what they saw.
+fn scheduled(schedule: Schedule) -> CrashRun {
+    let mut sum = CrashRun::default();
+    for seed in 0..SCHEDULE_SEEDS {
+        let run = run_crashes(seed, CRASH_ROUNDS, schedule, None);
+        add(&mut sum, &run.unwrap_or_else(|failure| panic!("{schedule:?}: {failure}")));
+    }
+    eprintln!("{schedule:?}: {sum:?}");
+    sum
+}
+
+#[test]
+fn m2_home_first_decisions_whose_spends_were_cut_off_are_finished() {
+    let sum = scheduled(Schedule::HomeFirst);
+    assert!(sum.redone > 5 && sum.acked > 50 && sum.lost > 10, "{sum:?}");
+}
+
+#[test]
+fn m2_truncation_copies_decisions_forward_whose_spends_came_later_than_the_checkpoint() {
+    let sum = scheduled(Schedule::Straddle);
+    assert!(sum.copied > 20 && sum.truncated > 20 && sum.redone > 5, "{sum:?}");
+}
+
+#[test]
+fn m2_stale_tails_that_the_disk_brings_back_are_passed_over() {
+    let sum = scheduled(Schedule::StaleTail);
+    assert!(sum.stale > 5 && sum.lost > 10, "{sum:?}");
+}
+
+#[test]
+fn m5_a_shard_that_hears_of_epochs_from_messages_only_logs_in_none_that_is_older() {
+    let sum = scheduled(Schedule::Unheard);
+    assert!(sum.acked > 50 && sum.lost > 10, "{sum:?}");
 }
 
 #[test]
@@ -93,7 +132,7 @@ fn whatever_the_power_does_what_comes_back_is_a_prefix_with_everything_that_was_
                     if seed >= seeds.end {
                         return;
                     }
-                    let run = run_crashes(seed, CRASH_ROUNDS, None);
+                    let run = run_crashes(seed, CRASH_ROUNDS, Schedule::Drawn, None);
                     let run = run.unwrap_or_else(|failure| panic!("{failure}"));
                     if std::env::var_os("SIM_CRASH_SAY").is_some() {
                         eprintln!("{seed}: {run:?}");
@@ -117,13 +156,18 @@ fn whatever_the_power_does_what_comes_back_is_a_prefix_with_everything_that_was_
         sum.truncated,
         sum.redone,
         sum.copied,
+        sum.full,
+        sum.given_up,
     ];
     assert!(seeds.end - seeds.start < 100 || all.iter().all(|&n| n > 5), "rare: {sum:?}");
 }
 
 #[test]
 fn a_seed_with_power_failures_says_the_same_twice() {
-    let run = || run_crashes(11, CRASH_ROUNDS, None).unwrap_or_else(|failure| panic!("{failure}"));
+    let run = || {
+        run_crashes(11, CRASH_ROUNDS, Schedule::Drawn, None)
+            .unwrap_or_else(|failure| panic!("{failure}"))
+    };
     assert_eq!(run(), run());
 }
 
@@ -131,7 +175,9 @@ fn a_seed_with_power_failures_says_the_same_twice() {
 fn every_bug_in_what_keeps_things_is_found() {
     for plant in CrashPlant::ALL {
         let found = (0..60).find_map(|seed| {
-            let run = std::panic::catch_unwind(|| run_crashes(seed, CRASH_ROUNDS, Some(plant)));
+            let run = std::panic::catch_unwind(|| {
+                run_crashes(seed, CRASH_ROUNDS, plant.schedule(), Some(plant))
+            });
             // A tile or a keeper that panics has noticed too.
             run.map_or(Some(seed), |run| run.err().map(|_| seed))
         });
