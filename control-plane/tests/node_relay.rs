@@ -254,11 +254,15 @@ fn along_a_line_of_nodes_transactions_reach_every_pool_and_blocks_become_every_t
     let before = c.status()["objects"]["symbols_prefilled"].as_u64().expect("a number");
     a.generate(1);
     c.follows(&a);
-    let status = c.status();
-    let after = status["objects"]["symbols_prefilled"].as_u64().expect("a number");
     let symbols = (txs.len() / 1_152) as u64;
-    assert!(after - before >= symbols - 1, "{after} - {before} of {symbols}: {status}");
-    assert_eq!(status["chain"]["blocks_connected"], c.height());
+    // The status is as of a moment ago.
+    until("the block's symbols were known", || {
+        let after = c.status()["objects"]["symbols_prefilled"].as_u64().expect("a number");
+        (after - before >= symbols - 1).then_some(())
+    });
+    until("every block is counted", || {
+        (c.status()["chain"]["blocks_connected"] == c.height()).then_some(())
+    });
     for node in [&a, &b, &c] {
         until("the pool is mined", || (node.pooled() == 0).then_some(()));
     }
@@ -266,7 +270,7 @@ fn along_a_line_of_nodes_transactions_reach_every_pool_and_blocks_become_every_t
     // And the other way.
     c.generate(1);
     a.follows(&c);
-    assert_eq!(a.status()["chain"]["blocks_connected"], 1);
+    until("a counts it", || (a.status()["chain"]["blocks_connected"] == 1).then_some(()));
     assert_eq!(b.status()["chain"]["blocks_announced"], 0, "the relay has passed them on already");
 
     // An operator sees it all.
