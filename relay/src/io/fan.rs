@@ -204,9 +204,15 @@ impl PacketIo for Fan {
         self.is_full = false;
         let mut settled = Vec::with_capacity(batch.runs().len());
         let mut left = 0;
+        // Behind a packet that stays, later ones of its thread stay too, even if a batch comes back meanwhile: peers get theirs in order.
+        let mut is_blocked = [false; THREADS_MAX];
         for run in batch.runs() {
             let at = lane_of(run.to, self.lanes.len());
             let lane = &mut self.lanes[at];
+            if is_blocked[at] {
+                settled.push(Settled::Stays);
+                continue;
+            }
             let mut gone = 0;
             for packet in batch.packets(run) {
                 let Some(filling) = lane.filling() else { break };
@@ -227,7 +233,8 @@ impl PacketIo for Fan {
                 lane.handed.tx_bytes += packet.len() as u64;
             }
             left += gone;
-            self.is_full |= gone < run.packets();
+            is_blocked[at] = gone < run.packets();
+            self.is_full |= is_blocked[at];
             settled.push(match gone {
                 0 => Settled::Stays,
                 all if all == run.packets() => Settled::Gone,
