@@ -4,13 +4,13 @@
 //! every input that was ever worth keeping.
 
 use relay::compact::{Bundle, Hasher, TxStore, block, subtree, unpack};
-use relay::engine::{Engine, EngineConfig, Links, LinksConfig, Upper};
+use relay::engine::{Engine, EngineConfig, Links, LinksConfig};
 use relay::link::Keys;
 use relay::object::ObjectsConfig;
-use relay::testing::{address, open_lookups};
+use relay::testing::{Scripted, address, open_lookups};
 use relay::wire::{Frame, FrameBuf, HELLO_LEN, Inside, Packet, write_hello};
-use relay::{DropReason, LinkView, NowUs, PeerConfig, PeerId, PeerInfo, Priority, TxLookup};
-use std::collections::{BTreeMap, VecDeque};
+use relay::{NowUs, PeerConfig, Priority, TxLookup};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 const START: NowUs = NowUs(1_000_000);
@@ -116,48 +116,6 @@ pub fn stranger(data: &[u8]) {
     assert!(engine.event().is_none(), "a stranger made something happen");
 }
 
-/// A peer that sends whatever is put here.
-#[derive(Debug, Default)]
-struct Scripted {
-    up: bool,
-    frames: VecDeque<Vec<u8>>,
-}
-
-impl Upper for Scripted {
-    fn peer_up(&mut self, _: PeerId, _: PeerInfo, _: &LinkView, _: NowUs) {
-        self.up = true;
-    }
-
-    fn peer_down(&mut self, _: PeerId, _: NowUs) {
-        self.up = false;
-    }
-
-    fn on_frame(
-        &mut self,
-        _: PeerId,
-        _: &Frame<'_>,
-        _: &LinkView,
-        _: NowUs,
-    ) -> Result<(), DropReason> {
-        Ok(())
-    }
-
-    fn pending(&self, _: PeerId) -> Option<Priority> {
-        (!self.frames.is_empty()).then_some(Priority::Control)
-    }
-
-    fn next_frame(
-        &mut self,
-        _: PeerId,
-        _: &LinkView,
-        _: NowUs,
-        frame: &mut FrameBuf,
-    ) -> Option<Priority> {
-        frame.any(&self.frames.pop_front()?);
-        Some(Priority::Control)
-    }
-}
-
 /// The engine, and the peer that calls it.
 struct Two {
     engine: Engine,
@@ -171,7 +129,7 @@ struct Two {
 impl Two {
     fn new(caller: u8) -> Self {
         let mut links = Links::new(LinksConfig::default(), keys(caller), &[8; 32], START);
-        let mut upper = Scripted::default();
+        let mut upper = Scripted::new(Priority::Control);
         links.set_peers(vec![peer_config(0, Some(address(0)))], &mut upper, START);
         Self { engine: engine(caller), links, upper, now: START, count: 0 }
     }
@@ -248,7 +206,8 @@ pub fn peer(data: &[u8]) {
     (0..20).for_each(|_| two.turn(&mut |_, _| {}));
     assert!(two.is_up(), "a clean line");
     for piece in pieces(data) {
-        two.upper.frames.push_back(piece.to_vec());
+        let frame = piece.to_vec();
+        two.upper.frames.push_back(Box::new(move |out| out.any(&frame)));
         two.turn(&mut |_, _| {});
         let status = two.engine.status(two.now);
         assert!(status.objects.bytes <= OBJECTS_BYTES_MAX, "{} bytes", status.objects.bytes);

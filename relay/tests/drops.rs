@@ -4,61 +4,16 @@
 //! whole story stand beside what they guard: memory and objects in flight, headers and their work, origins
 //! (`object/tests/gates.rs`, `object/tests/origins.rs`).
 
-use relay::engine::{Engine, EngineConfig, Links, LinksConfig, OUTBOX_MAX, Upper};
+use relay::engine::{Engine, EngineConfig, Links, LinksConfig, OUTBOX_MAX};
 use relay::link::Keys;
-use relay::testing::{address, open_lookups};
-use relay::wire::{
-    Class, Code, DataFields, Frame, FrameBuf, ObjectId, SYMBOL_LEN, flags, write_hello,
-};
-use relay::{DropReason, LinkView, NowUs, PeerConfig, PeerId, PeerInfo, Priority};
+use relay::testing::{Scripted, Write, address, open_lookups};
+use relay::wire::{Class, Code, DataFields, FrameBuf, ObjectId, SYMBOL_LEN, flags, write_hello};
+use relay::{DropReason, NowUs, PeerConfig, Priority};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 const START: NowUs = NowUs(1_000_000);
-
-type Write = Box<dyn Fn(&mut FrameBuf)>;
-
-/// A peer that says what it is told to.
-#[derive(Default)]
-struct Scripted {
-    frames: VecDeque<Write>,
-    got: Vec<(ObjectId, u32)>,
-}
-
-impl Upper for Scripted {
-    fn peer_up(&mut self, _: PeerId, _: PeerInfo, _: &LinkView, _: NowUs) {}
-
-    fn peer_down(&mut self, _: PeerId, _: NowUs) {}
-
-    fn on_frame(
-        &mut self,
-        _: PeerId,
-        frame: &Frame<'_>,
-        _: &LinkView,
-        _: NowUs,
-    ) -> Result<(), DropReason> {
-        if let Frame::Data(data) = frame {
-            self.got.push((frame.object(), data.fields.object_len));
-        }
-        Ok(())
-    }
-
-    fn pending(&self, _: PeerId) -> Option<Priority> {
-        (!self.frames.is_empty()).then_some(Priority::Control)
-    }
-
-    fn next_frame(
-        &mut self,
-        _: PeerId,
-        _: &LinkView,
-        _: NowUs,
-        frame: &mut FrameBuf,
-    ) -> Option<Priority> {
-        self.frames.pop_front()?(frame);
-        Some(Priority::Control)
-    }
-}
 
 fn keys(node: u8) -> Keys {
     Keys::from_secret([node + 1; 32])
@@ -91,7 +46,7 @@ impl Stage {
             Engine::new(EngineConfig::default(), keys(0), open_lookups(), &[9; 32], START);
         engine.set_peers(vec![config(1, None)], START);
         let mut links = Links::new(LinksConfig::default(), keys(1), &[8; 32], START);
-        let mut peer = Scripted::default();
+        let mut peer = Scripted::new(Priority::Control);
         links.set_peers(vec![config(0, Some(address(0)))], &mut peer, START);
         let (recorded, before) = (VecDeque::new(), BTreeMap::new());
         let mut stage = Self { engine, links, peer, now: START, recorded, before };

@@ -4,12 +4,11 @@
 //! was thrown away is counted under its reason.
 
 use crate::rig::{Relay, bytes, resident_kib, text, two, until};
-use relay::engine::{Links, LinksConfig, Upper};
+use relay::engine::{Links, LinksConfig};
 use relay::link::Keys;
-use relay::wire::{
-    Class, Code, DataFields, Frame, FrameBuf, HELLO_LEN, ObjectId, SYMBOL_LEN, write_hello,
-};
-use relay::{DropReason, LinkView, NowUs, PeerConfig, PeerId, PeerInfo, Priority};
+use relay::testing::{Scripted, Write};
+use relay::wire::{Class, Code, DataFields, HELLO_LEN, ObjectId, SYMBOL_LEN, write_hello};
+use relay::{NowUs, PeerConfig, Priority};
 use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -244,59 +243,13 @@ struct Traitor {
     began: Instant,
 }
 
-#[derive(Default)]
-struct Scripted {
-    up: bool,
-    frames: Vec<(DataFields, usize)>,
-    refused: u64,
-}
-
-impl Upper for Scripted {
-    fn peer_up(&mut self, _: PeerId, _: PeerInfo, _: &LinkView, _: NowUs) {
-        self.up = true;
-    }
-
-    fn peer_down(&mut self, _: PeerId, _: NowUs) {
-        self.up = false;
-    }
-
-    fn on_frame(
-        &mut self,
-        _: PeerId,
-        frame: &Frame<'_>,
-        _: &LinkView,
-        _: NowUs,
-    ) -> Result<(), DropReason> {
-        if let Frame::Stop(stop) = frame {
-            self.refused += u64::from(stop.flags & relay::wire::flags::REFUSED != 0);
-        }
-        Ok(())
-    }
-
-    fn pending(&self, _: PeerId) -> Option<Priority> {
-        (!self.frames.is_empty()).then_some(Priority::Useful)
-    }
-
-    fn next_frame(
-        &mut self,
-        _: PeerId,
-        _: &LinkView,
-        _: NowUs,
-        frame: &mut FrameBuf,
-    ) -> Option<Priority> {
-        let (fields, len) = self.frames.pop()?;
-        frame.data(&fields, len).fill(0x5a);
-        Some(Priority::Useful)
-    }
-}
-
 impl Traitor {
     fn of(relay: &Relay, secret: [u8; 32]) -> Self {
         let began = Instant::now();
         let now = NowUs(1_000_000);
         let mut links =
             Links::new(LinksConfig::default(), Keys::from_secret(secret), &[3; 32], now);
-        let mut upper = Scripted::default();
+        let mut upper = Scripted::new(Priority::Useful);
         let addr = relay.listens().expect("it listens").parse().expect("an address");
         let public_key = hex::decode(&relay.public_key).expect("hex").try_into().expect("32 bytes");
         let peer = PeerConfig {
@@ -337,7 +290,7 @@ impl Traitor {
     fn begins(&mut self, first: u64, count: u64, len: u32) {
         let k = if len <= 4 << 20 { 64 } else { 128 };
         let largest = (len.div_ceil(SYMBOL_LEN as u32)).min(k) as u8;
-        self.upper.frames.extend((0..count).map(|n| {
+        self.upper.frames.extend((0..count).map(|n| -> Write {
             let fields = DataFields {
                 flags: 0,
                 object: ObjectId(first + n),
@@ -350,7 +303,7 @@ impl Traitor {
                 hops_left: 8,
                 parity: 5,
             };
-            (fields, SYMBOL_LEN)
+            Box::new(move |frame| frame.data(&fields, SYMBOL_LEN).fill(0x5a))
         }));
         self.turn_until("everything is said", |traitor| traitor.upper.frames.is_empty());
     }

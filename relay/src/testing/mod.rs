@@ -4,12 +4,16 @@
 //! that arrive, each at its time. Nodes are anything that takes datagrams and makes some ([`Node`]): links alone, or whole
 //! engines. Time jumps from event to event, so an hour of silence costs nothing.
 
+mod scripted;
+
 use crate::engine::Engine;
 use crate::link::HEADERS_LEN;
 use crate::lookup::{Found, HeaderView, Lookups, TxLookup};
 use crate::time::NowUs;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+
+pub use scripted::{Scripted, Write};
 
 /// What a path does to packets. Shares are between 0 and 1.
 #[derive(Clone, Copy, PartialEq, Debug)]
