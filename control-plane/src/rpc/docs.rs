@@ -54,6 +54,8 @@ const DIFFERENCES: &str = "
 * `sendrawtransaction` also takes the extended format. `dontcheckfee` changes nothing. Policy settings of single transactions
   (`config`, the second parameter of `sendrawtransactions`) are refused.
 * `null` in the place of an optional parameter means that it was left out, for every method.
+* Where the next block is of another era than the tip (Genesis, Chronicle, also on the way back) the pool is emptied, as the reference
+  empties its own.
 * Order of `getrawmempool` is of no meaning. `usage` and the bounds of `getmempoolinfo` are this node's own.
 * Opcodes that came with Chronicle carry the names of SV Node 1.2.2 in `asm`.
 * `takecheckpoint` and the texts of `help` are this node's own.
