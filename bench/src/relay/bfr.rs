@@ -19,7 +19,9 @@ use relay::object::ObjectEvent;
 use relay::{Class, Found, HeaderView, Lookups, PeerConfig, TxLookup};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 /// What peers may send: the link, less what Ethernet adds to a packet and the pacer does not count (1,266 bytes for 1,248).
 const PEER_MBIT: u32 = RATE_MBIT * 98 / 100;
@@ -123,6 +125,7 @@ pub fn live(place: &Place, desk: &mut Desk) -> io::Result<()> {
     let waker = relay.waker();
     desk.ring(move || waker.wake());
     let mut arming = false;
+    let mut making: Option<Receiver<Arc<[u8]>>> = None;
     let mut bytes: Arc<[u8]> = Arc::default();
     let mut class = class_of(place);
     let (mut received, mut stream, mut under_way) = (0, None, 0);
@@ -135,11 +138,18 @@ pub fn live(place: &Place, desk: &mut Desk) -> io::Result<()> {
             }
             Ok(Some(Order::Arm(run))) => {
                 class = class_of(place);
-                let object = Object::new(place.kind, place.seed, run);
-                let overlap = place.overlap_pct.unwrap_or(0);
-                pool.fill(&object, &object.known(overlap, place.hop, place.seed, run));
-                bytes = object.bytes.into();
-                arming = true;
+                // Beside the relay, as a node would: packets of the last run are still coming in.
+                let (place, pool, waker) = (place.clone(), pool.clone(), relay.waker());
+                let (made, when_made) = mpsc::channel();
+                making = Some(when_made);
+                thread::spawn(move || {
+                    let object = Object::new(place.kind, place.seed, run);
+                    let overlap = place.overlap_pct.unwrap_or(0);
+                    pool.fill(&object, &object.known(overlap, place.hop, place.seed, run));
+                    // Nobody takes it where the race has ended.
+                    let _ = made.send(object.bytes.into());
+                    waker.wake();
+                });
             }
             Ok(Some(Order::Go(_))) => {
                 desk.t0()?;
@@ -155,6 +165,13 @@ pub fn live(place: &Place, desk: &mut Desk) -> io::Result<()> {
             }
             Ok(None) => {}
             Err(()) => return Ok(()),
+        }
+        match making.as_ref().map(Receiver::try_recv) {
+            None | Some(Err(TryRecvError::Empty)) => {}
+            Some(Ok(made)) => (bytes, making, arming) = (made, None, true),
+            Some(Err(TryRecvError::Disconnected)) => {
+                return Err(io::Error::other("no object could be made"));
+            }
         }
         if let Some(rng) = stream.as_mut().filter(|_| under_way < UNDER_WAY) {
             let bytes: Arc<[u8]> = rng.bytes(STREAM_BYTES).into();

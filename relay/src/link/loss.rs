@@ -2,7 +2,8 @@
 //!
 //! In: the replay window of the session. Out: the share that is lost, as the mean of windows plus two of their standard
 //! deviations, which is what parity is sized for; bursts make windows differ, so they raise it by themselves. Numbers are
-//! judged only when packets well behind them have come, so reordering is not loss.
+//! judged only when packets well behind them have come, so reordering is not loss. A stretch of which most is missing is an outage: a
+//! path that was gone, or a receiver that was not looking. No parity helps against it, so none is sized for it.
 
 use super::peer_link::LOSS_UNKNOWN;
 use super::replay::{REPLAY_WINDOW, ReplayWindow};
@@ -15,6 +16,8 @@ pub const LOSS_WINDOW_EARLY: u64 = 64;
 pub const WINDOWS_EARLY: u32 = 4;
 /// A window is judged when a number so far behind it was heard.
 pub const REORDER_MAX: u64 = 64;
+/// A window with a stretch of 64 packets of which fewer came is not judged.
+pub const OUTAGE_HEARD: u64 = 32;
 /// Weight of the newest window.
 const WEIGHT: f32 = 1.0 / 8.0;
 
@@ -41,9 +44,10 @@ impl LossEstimate {
                 return;
             }
             let heard = window.heard(*judged_to, packets / 64);
+            let mut stretches = (*judged_to..*judged_to + packets).step_by(64);
+            let is_outage = stretches.any(|from| window.heard(from, 1) < OUTAGE_HEARD);
             *judged_to += packets;
-            // Nothing at all of a window is an outage. No parity helps against it, so none is sized for it.
-            if heard > 0 {
+            if !is_outage {
                 self.add(1.0 - heard as f32 / packets as f32);
             }
         }
@@ -121,7 +125,7 @@ mod tests {
     #[test]
     fn bursts_raise_the_estimate_above_the_same_loss_spread_out() {
         let spread = fed((0..80_000).filter(|seq| seq % 20 != 0));
-        let bursts = fed((0..80_000).filter(|seq| !hash(seq / 64).is_multiple_of(20)));
+        let bursts = fed((0..80_000).filter(|seq| !hash(seq / 16).is_multiple_of(20)));
         assert!(
             bursts.estimate() > spread.estimate().map(|loss| loss * 1.5),
             "{bursts:?} {spread:?}"
@@ -132,6 +136,17 @@ mod tests {
     fn reordering_is_not_loss() {
         let swapped = (0..10_000_u32).map(|seq| seq ^ 0x1f);
         assert_eq!(fed(swapped).estimate(), Some(0.0));
+    }
+
+    #[test]
+    fn a_receiver_that_did_not_look_for_a_while_is_no_lossy_line() {
+        let one_percent = |seq: &u32| !hash(*seq).is_multiple_of(100);
+        let before = fed((0..10_000).filter(one_percent)).estimate().expect("many windows");
+        for gap in [100, 400, 1_000, 5_000] {
+            let after = fed((0..10_000).chain(10_000 + gap..10_700 + gap).filter(one_percent));
+            let after = after.estimate().expect("many windows");
+            assert!(after < before + 0.06, "{before} before {gap} were lost, {after} after");
+        }
     }
 
     #[test]
