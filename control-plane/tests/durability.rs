@@ -6,7 +6,10 @@ use common::node::{RunningNode, command};
 use common::rpc::{ADDRESS, Client};
 use load::{Options, Plan, Workload};
 use serde_json::json;
+use siphasher::sip::SipHasher13;
 use std::collections::BTreeSet;
+use std::hash::Hasher;
+use std::io::Write;
 
 /// A node that can pay, and what it pays with: hexadecimal lines, and the ids.
 fn paying(node: &RunningNode, txs: usize) -> (Vec<String>, BTreeSet<String>) {
@@ -59,6 +62,39 @@ fn what_was_acknowledged_as_durable_is_in_the_pool_after_a_kill_and_can_be_mined
     node.stop();
     node.restart();
     assert_eq!(pool(&node), ids, "and a stop keeps them as well");
+}
+
+// Found by `bench crash`: the whole chain was taken back, and the pool with it.
+#[test]
+fn a_kill_between_the_word_against_a_block_and_its_removal_takes_back_that_block_and_nothing_else()
+{
+    let mut node = RunningNode::start(&["--memory", "2G"]);
+    let (lines, ids) = paying(&node, 20);
+    assert_eq!(post(&node, "/txs?durable=1", &lines).status, 200);
+    let client = Client::new(node.address("rpc"), &node.cookie());
+    let below = client.get("getbestblockhash", &json!([]));
+    let tip = client.get("generatetoaddress", &json!([1, ADDRESS]))[0].clone();
+    assert!(pool(&node).is_empty(), "all are in the block");
+    node.kill();
+    // What `invalidateblock` writes first, as chain/files.rs draws it.
+    let mut record = vec![0; 88];
+    record[0] = 2;
+    let mut hash = hex::decode(tip.as_str().expect("a hash")).expect("hex");
+    hash.reverse();
+    record[8..40].copy_from_slice(&hash);
+    let mut sum = SipHasher13::new_with_keys(0x6d65_7461_6e6f_6465, 0x6368_6169_6e66_696c);
+    sum.write(&record);
+    record.extend_from_slice(&sum.finish().to_le_bytes());
+    let headers = node.folder().join("chain/headers.dat");
+    let mut headers = std::fs::File::options().append(true).open(headers).expect("its headers");
+    headers.write_all(&record).expect("writable");
+    node.restart();
+    let client = Client::new(node.address("rpc"), &node.cookie());
+    assert_eq!(client.get("getbestblockhash", &json!([])), below, "{}", node.log());
+    assert_eq!(pool(&node), ids, "what was in the block is the pool's again");
+    node.kill();
+    node.restart();
+    assert_eq!(pool(&node), ids);
 }
 
 #[test]

@@ -343,8 +343,22 @@ impl<E: Engine> State<E> {
         let end = self.end_of(tip);
         self.engine.stand_on(&coinbases, end)?;
         self.pool.set_tip_height(end.height);
+        // A word against the tip is on disk before anything moves: a crash may have come in between.
+        let mut is_taken_back = false;
+        while self.is_tip_bad() {
+            self.disconnect_tip()?;
+            is_taken_back = true;
+        }
+        if is_taken_back {
+            self.view.tree_mut().reconsider_all();
+        }
         self.announce.send_replace(self.view.tip());
         Ok(())
+    }
+
+    fn is_tip_bad(&self) -> bool {
+        let tree = self.view.tree();
+        tree.entry(tree.tip()).is_bad()
     }
 
     /// Whether a block that is stored waits to be connected.

@@ -284,9 +284,9 @@ impl Tree {
         }
     }
 
-    /// The tip there should be.
+    /// The tip there should be: the one there is where nothing else may be one.
     pub(crate) fn best(&self) -> Id {
-        self.candidates.last().map_or(GENESIS, |&(_, _, id)| id)
+        self.candidates.last().map_or(self.tip(), |&(_, _, id)| id)
     }
 
     /// The header with the most work that is not bad, whether or not its block is here.
