@@ -375,6 +375,17 @@ fn patch(path: &Path, at: usize, bytes: &[u8]) {
     file.write_all_at(bytes, at as u64).expect("writable");
 }
 
+/// Which of the two slots of the only shard counts, and its bytes: docs/journal.md, the manifest.
+fn checkpoint_that_counts(utxo: &Path) -> (PathBuf, u64) {
+    let manifest = std::fs::read(utxo.join("MANIFEST")).expect("a manifest");
+    let entry = &manifest[manifest.len() - 8 - 28..];
+    let slot = utxo.join(format!("shard-000/checkpoint-{}", entry[0]));
+    let len = std::fs::metadata(&slot).expect("a checkpoint").len();
+    let used = u64::from_le_bytes(entry[12..20].try_into().expect("eight bytes"));
+    assert!(used <= len, "{used} of {len} bytes");
+    (slot, used)
+}
+
 #[test]
 fn rot_in_a_checkpoint_is_found_and_the_way_out_works() {
     let mut node = RunningNode::start(&[&ARGS[..], &["--journal-bytes", "256K"]].concat());
@@ -394,13 +405,7 @@ fn rot_in_a_checkpoint_is_found_and_the_way_out_works() {
     let tip = rpc(&node).get("getbestblockhash", &json!([]));
     node.kill();
     let utxo = node.folder().join("utxo");
-    // Which of the two slots counts stands in the manifest: docs/journal.md.
-    let manifest = std::fs::read(utxo.join("MANIFEST")).expect("a manifest");
-    let entry = &manifest[manifest.len() - 8 - 28..];
-    let slot = utxo.join(format!("shard-000/checkpoint-{}", entry[0]));
-    let len = std::fs::metadata(&slot).expect("a checkpoint").len();
-    let used = u64::from_le_bytes(entry[12..20].try_into().expect("eight bytes"));
-    assert!(used <= len, "{used} of {len} bytes");
+    let (slot, used) = checkpoint_that_counts(&utxo);
     for at in [100, used / 2, used - 40] {
         let rot = Rot::new(slot.clone(), at);
         let damaged = sums(&utxo);
@@ -416,6 +421,7 @@ fn rot_in_a_checkpoint_is_found_and_the_way_out_works() {
     has_all(&node, &acked);
     node.kill();
     // The way out that is named: the coins come from the blocks, the pool is lost.
+    let (slot, _) = checkpoint_that_counts(&utxo);
     let rot = Rot::new(slot, 100);
     node.refuses();
     std::fs::rename(&utxo, node.folder().join("utxo-damaged")).expect("moved away");
