@@ -435,9 +435,12 @@ fn reuse_port(bed: &dyn Bed) -> Result<(), Seen> {
     }
     let senders = 32;
     let each = 10;
+    // They stay: the port of one that has gone may be the next one's.
+    let mut nears = Vec::new();
     for _ in 0..senders {
         let mut near = Endpoint::open(bed, End::Near, false)?;
         near.send(&(0..each).map(|n| (to, payload(n, 600))).collect::<Vec<_>>())?;
+        nears.push(near);
     }
     let mut owner: BTreeMap<SocketAddr, usize> = BTreeMap::new();
     let mut came = 0;
