@@ -131,7 +131,13 @@ impl Relaying {
     }
 
     fn status(&self) -> Value {
-        serde_json::from_str(&self.ops("/bfr/status")).expect("JSON")
+        let client = Client::new(self.node().address("ops"), "").nobody();
+        // Just after a start its tiles may not have turned yet.
+        let body = until("the relay has a status", || {
+            let reply = client.send("GET", "/bfr/status", "");
+            (reply.status == 200).then_some(reply.body)
+        });
+        serde_json::from_str(&body).expect("JSON")
     }
 
     /// One sample of the page of metrics; 0 where there is none.
